@@ -28,7 +28,7 @@ use scene::Scene;
 /// - kernel: features, forwarding, reverse path filter, router advertisements
 /// - network: network managers, firewalls, UDP port 64000, MTUs
 /// - container engine: reachable, release
-/// - Mesos: CNI plugins, isolation, directories, ZooKeeper, worker threads, address, configuration
+/// - Mesos: CNI plugins, isolation, directories, ZooKeeper, leading master, worker threads, address, configuration
 /// - libraries that the module needs
 ///
 /// Nothing is changed. As root the command tries what an agent makes in a network namespace of its
@@ -213,6 +213,7 @@ const CHECKS: &[fn(&Scene) -> Check] = &[
     mesos::isolation,
     mesos::cni_dir,
     mesos::zookeeper,
+    mesos::leading_master,
     mesos::worker_threads,
     mesos::address,
     mesos::configuration,

@@ -68,18 +68,7 @@ impl Answers {
             None => dialog.role()?,
         };
         let root = &options.places.root;
-        let mut overlays: Vec<String> = network.overlay.clone();
-        if overlays.is_empty() && role.has_master() {
-            let question = "Networks, as NAME=SUBNET/PREFIX with spaces between them";
-            let text = dialog.ask(question, OVERLAY, |text| overlays_of(text).map(|_| ()))?;
-            overlays = text.split_whitespace().map(str::to_owned).collect();
-        }
-        let mut overlays = overlays_of(&overlays.join(" "))?;
-        if network.ipv6
-            && let Some(first) = overlays.first_mut()
-        {
-            first.v6 = Some(range(SUBNET6)?);
-        }
+        let overlays = networks(options, role, &mut dialog)?;
         let vtep_subnet = match &network.vtep_subnet {
             Some(subnet) => subnet.clone(),
             None if role.has_master() => {
@@ -112,6 +101,22 @@ impl Answers {
             docker,
         })
     }
+}
+
+/// Returns the networks of the cluster.
+fn networks(options: &Options, role: Role, dialog: &mut Dialog) -> Result<Vec<Overlay>, Failure> {
+    let mut text = options.network.overlay.join(" ");
+    if text.is_empty() && role.has_master() {
+        let question = "Networks, as NAME=SUBNET/PREFIX with spaces between them";
+        text = dialog.ask(question, OVERLAY, |text| overlays_of(text).map(|_| ()))?;
+    }
+    let mut overlays = overlays_of(&text)?;
+    if options.network.ipv6
+        && let Some(first) = overlays.first_mut()
+    {
+        first.v6 = Some(range(SUBNET6)?);
+    }
+    Ok(overlays)
 }
 
 fn yes_or_no(text: &str) -> Result<(), Failure> {
@@ -299,7 +304,10 @@ impl Dialog {
         default: &str,
         check: impl Fn(&str) -> Result<(), Failure>,
     ) -> Result<String, Failure> {
-        while self.is_open {
+        if !self.is_open {
+            return Ok(default.to_owned());
+        }
+        loop {
             let mut err = io::stderr().lock();
             let _ = write!(err, "{question} [{default}]: ");
             let _ = err.flush();
@@ -317,7 +325,6 @@ impl Dialog {
                 Err(Failure(sentence)) => _ = writeln!(err, "{sentence}"),
             }
         }
-        Ok(default.to_owned())
     }
 }
 

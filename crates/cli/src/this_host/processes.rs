@@ -66,11 +66,6 @@ impl Process {
         !self.environment.is_empty()
     }
 
-    /// Returns true if a flag is on the command line, where modules cannot see it.
-    pub fn has_argument(&self, name: &str) -> bool {
-        self.flags.contains_key(name)
-    }
-
     /// Returns the value of a variable of the environment.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str)

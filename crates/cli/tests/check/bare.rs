@@ -457,3 +457,98 @@ fn flags_that_the_module_cannot_see_are_found() {
     let _few = start(&[], &few);
     assert_codes(&program, CHECK, &["worker-threads-few"]);
 }
+
+/// What packages of Mesos and the page docs/install.md put into `/etc`, before Mesos is started.
+#[test]
+fn what_the_modules_will_not_see_is_found_before_the_start() {
+    if !testkit::root("check::before_the_start") {
+        return;
+    }
+    let lan = Lan::new();
+    let root = lan.dir.path().join("root");
+    let path = root.display().to_string();
+    let finds = |role: &str, expected: &[&str]| {
+        let arguments = ["check", "host", "--role", role, "--root", &path];
+        assert_codes(&on(&lan.host), &arguments, expected);
+    };
+    let network = testbed::cluster::default_network();
+    let mut master = json!({"replicated_log_dir": "/var/lib/mesos", "network": network});
+    write(&root, "etc/mesos/overlay/master.json", &master.to_string());
+    finds("master", &[]);
+    write(&root, "etc/mesos/zk", "zk://a:2181/mesos\n");
+    finds("master", &["flags-unseen"]);
+    write(
+        &root,
+        "etc/default/mesos-master",
+        "export MESOS_ZK=$(cat /etc/mesos/zk)\n",
+    );
+    finds("master", &[]);
+    write(&root, "etc/default/mesos-master", "ULIMIT=1\n");
+    master["zk"] = json!({"url": "file:///etc/mesos/zk", "quorum": 1});
+    write(&root, "etc/mesos/overlay/master.json", &master.to_string());
+    finds("master", &[]);
+
+    let mut agent =
+        json!({"cni_dir": "/etc/mesos/cni", "network_config": {"docker_bridge": false}});
+    write(&root, "etc/mesos/overlay/agent.json", &agent.to_string());
+    let plugins = lan.dir.path().join("plugins");
+    for plugin in ["bridge", "host-local", "mesos-cni-port-mapper"] {
+        let file = write(&plugins, plugin, "#!/bin/sh\n");
+        fs::set_permissions(file, Permissions::from_mode(0o755)).unwrap();
+    }
+    for (flag, value) in [
+        ("isolation", "posix/cpu,network/cni"),
+        ("network_cni_config_dir", "/etc/mesos/cni"),
+        ("network_cni_plugins_dir", plugins.to_str().unwrap()),
+    ] {
+        write(&root, &format!("etc/mesos-agent/{flag}"), value);
+    }
+    finds("agent", &["flags-unseen"]);
+    agent["master"] = "file:///etc/mesos/zk".into();
+    write(&root, "etc/mesos/overlay/agent.json", &agent.to_string());
+    finds("agent", &[]);
+    write(&root, "etc/mesos-agent/isolation", "posix/cpu");
+    finds("agent", &["isolation-without-cni"]);
+    write(&root, "etc/mesos-agent/isolation", "network/cni");
+    write(&root, "etc/mesos-agent/network_cni_config_dir", "/opt/cni");
+    finds("agent", &["cni-dir-differs"]);
+    write(
+        &root,
+        "etc/mesos-agent/network_cni_config_dir",
+        "/etc/mesos/cni",
+    );
+    fs::remove_file(plugins.join("host-local")).unwrap();
+    finds("agent", &["plugin-missing"]);
+}
+
+/// A library that needs a version of another library which the host does not have.
+#[test]
+fn a_library_that_would_not_load_is_found() {
+    if !testkit::root("check::library") {
+        return;
+    }
+    let lan = Lan::new();
+    let dir = lan.dir.path();
+    write(dir, "stub.c", "int stub(void) { return 1; }\n");
+    write(dir, "stub.map", "STUB_2 { global: stub; };\n");
+    write(
+        dir,
+        "module.c",
+        "int stub(void); int f(void) { return stub(); }\n",
+    );
+    let gcc = |arguments: &str| {
+        let mut gcc = Command::new("gcc");
+        let gcc = gcc.current_dir(dir).args(["-shared", "-fPIC"]);
+        assert!(
+            gcc.args(arguments.split_whitespace())
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    gcc("-Wl,--version-script=stub.map -o libstub.so stub.c");
+    gcc("-o module.so module.c -L. -lstub");
+    let module = dir.join("module.so").display().to_string();
+    let arguments = ["check", "host", "--module", &module];
+    assert_codes(&on(&lan.host), &arguments, &["library-old"]);
+}

@@ -50,7 +50,8 @@ fn a_running_cluster_is_well_and_faults_of_an_agent_are_found() {
         "CNI directory",
         "address",
         "configuration",
-        "module's library",
+        "leading master",
+        "library",
     ] {
         assert_eq!(seen(&json, name).0, "ok", "{name}: {json}");
     }
@@ -59,12 +60,11 @@ fn a_running_cluster_is_well_and_faults_of_an_agent_are_found() {
         "{json}"
     );
     assert!(
-        seen(&json, "module's library")
-            .1
-            .contains("loaded by Mesos"),
+        seen(&json, "library").1.contains("loaded by Mesos"),
         "{json}"
     );
     assert_codes(&agent.clone().as_nobody(), CHECK, &[]);
+    another_library(&cluster, &agent);
     flags_of_an_agent(&mut cluster, &agent);
     a_file_against_the_log(&cluster);
 }
@@ -172,4 +172,99 @@ fn masters_with_zookeeper_are_well_and_a_wrong_quorum_is_found() {
         Ok((codes == ["quorum-wrong".to_owned()].into()).then_some(()))
     })
     .unwrap();
+}
+
+/// Compares other libraries with the Mesos that runs.
+fn another_library(cluster: &Cluster, program: &Program) {
+    let dir = cluster.run().dir();
+    // Not the file that Mesos has loaded.
+    let copy = dir.join("copy.so");
+    fs::copy(testbed::paths::module().unwrap(), &copy).unwrap();
+    let copy = copy.display().to_string();
+    assert_codes(program, &["check", "host", "--module", &copy], &[]);
+    let json = program.json(&["check", "host", "--module", &copy]).unwrap();
+    assert!(seen(&json, "library").1.contains("compared with"), "{json}");
+    let source = dir.join("other.cpp");
+    let code = "namespace process { int nowhere(); } int f() { return process::nowhere(); }\n";
+    fs::write(&source, code).unwrap();
+    let other = dir.join("other.so");
+    let mut compiler = std::process::Command::new("g++");
+    let compiler = compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&other, &source]);
+    assert!(compiler.status().unwrap().success());
+    let other = other.display().to_string();
+    assert_codes(
+        program,
+        &["check", "host", "--module", &other],
+        &["module-mismatch"],
+    );
+}
+
+/// DC/OS's masters have both modules: the agent module without bridges, for its tunnel.
+#[test]
+fn a_master_with_both_modules_is_well() {
+    let Some(config) = configuration("check::both_modules", 1) else {
+        return;
+    };
+    let mut cluster = Cluster::prepare(&config).unwrap();
+    let dir = cluster.run().dir().join("both");
+    let text = |path: &std::path::Path| path.display().to_string();
+    let (root, directory) = (text(&cluster.run().dir().join("image")), text(&dir));
+    let (module, log) = (
+        text(&testbed::paths::module().unwrap()),
+        text(&cluster.master.dir().join("log")),
+    );
+    let (address, cni) = (
+        cluster.master.address().to_string(),
+        text(&cluster.master.dir().join("cni")),
+    );
+    let arguments = [
+        "setup",
+        "--role",
+        "agent-master",
+        "--yes",
+        "--write",
+        "--layout",
+        "plain",
+        "--root",
+        &root,
+        "--config-dir",
+        &directory,
+        "--module",
+        &module,
+        "--master",
+        &address,
+        "--log-dir",
+        &log,
+        "--cni-dir",
+        &cni,
+    ];
+    let program = Program::at(BINARY, &cluster.master);
+    let outcome = program.run(&arguments).unwrap();
+    assert!(outcome.status.success(), "{outcome}");
+    fs::rename(format!("{root}{directory}"), &dir).unwrap();
+    let list = fs::read_to_string(dir.join("modules-master.json")).unwrap();
+    cluster.master.set("MESOS_MODULES", list);
+    cluster.start_all().unwrap();
+    cluster.wait_overlays(LIMIT).unwrap();
+    testbed::wait::until("the master's own agent", LIMIT, || {
+        let state = cluster
+            .master
+            .client()
+            .get("/overlay-agent/overlay")?
+            .json()?;
+        Ok((state["registered"] == true).then_some(()))
+    })
+    .unwrap();
+    assert_codes(&program, CHECK, &[]);
+    let json = program.json(CHECK).unwrap();
+    for (name, result) in [
+        ("UDP port 64000", "ok"),
+        ("forwarding", "skipped"),
+        ("CNI plugins", "skipped"),
+        ("configuration", "ok"),
+    ] {
+        assert_eq!(seen(&json, name).0, result, "{name}: {json}");
+    }
 }

@@ -199,9 +199,12 @@ fn mistakes_in_single_files_are_found() {
     );
 }
 
+/// Changes files, and says what is found in them together.
+type Contradiction = (fn(&mut Files), &'static [&'static str]);
+
 #[test]
 fn contradictions_of_files_are_found() {
-    let contradictions: &[(fn(&mut Files), &[&str])] = &[
+    let contradictions: &[Contradiction] = &[
         (
             |f| f.master["network"]["vtep_mtu"] = 1400.into(),
             &["mtu-contradiction"],

@@ -13,8 +13,9 @@ use super::scene::Scene;
 use crate::check::config;
 use crate::finding::Finding;
 use crate::finding::kinds::{configuration, host};
+use crate::output::page::count;
 
-const LIBRARY: &str = "module's library";
+const LIBRARY: &str = "library";
 
 /// Path of the library in packages.
 pub const PACKAGED: &str = "/usr/lib/mesos/modules/libmesos_overlay.so";
@@ -182,8 +183,8 @@ fn symbols(parts: &Parts, mesos: &Path) -> Option<Finding> {
     } else {
         let names: Vec<&str> = missing.iter().take(SHOWN).map(String::as_str).collect();
         format!(
-            "it lacks {} symbols that the module needs, such as {}",
-            missing.len(),
+            "it lacks {} that the module needs, such as {}",
+            count(missing.len(), "symbol"),
             names.join(", ")
         )
     };

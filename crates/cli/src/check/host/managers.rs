@@ -82,33 +82,10 @@ pub fn networkd(scene: &Scene) -> Check {
     }
     let files = networks(&scene.root);
     let first = |device: &Known| files.iter().find(|file| file.matches(device));
-    let mut findings: Vec<Finding> = devices(scene)
+    let known = devices(scene);
+    let mut findings: Vec<Finding> = known
         .iter()
-        .filter_map(|device| {
-            let file = first(device).filter(|file| !file.is_unmanaged)?;
-            let what = match device.kind {
-                "ether" => "the containers' devices (veth*) and takes them out of their bridges",
-                _ => "this device of the overlays, and changes or removes its addresses and routes",
-            };
-            let message = format!("systemd-networkd manages by {} {what}", file.path.display());
-            let name = if device.kind == "ether" {
-                "10-mesos-overlay-veth.network"
-            } else {
-                OUR_FILE
-            };
-            let remedy =
-                format!("copy {name} to /etc/systemd/network, and restart systemd-networkd");
-            let subject = if device.kind == "ether" {
-                "veth*"
-            } else {
-                &device.name
-            };
-            Some(
-                host::DEVICES_MANAGED
-                    .finding(message, remedy)
-                    .about(subject),
-            )
-        })
+        .filter_map(|device| managed(device, first(device)?))
         .collect();
     let has_ours = files.iter().any(|file| file.path.ends_with(OUR_FILE));
     for bridge in foreign_bridges(scene) {
@@ -124,12 +101,34 @@ pub fn networkd(scene: &Scene) -> Check {
             findings.push(foreign(&bridge, NETWORKD));
         }
     }
-    let ours = if has_ours {
-        OUR_FILE
-    } else {
-        "no file of the overlays"
+    let ours = match has_ours {
+        true => OUR_FILE,
+        false => "no file of the overlays",
     };
     Check::made(NETWORKD, format!("runs, with {ours}"), findings)
+}
+
+/// Returns what networkd does to a device by the first file that matches it.
+fn managed(device: &Known, file: &NetworkFile) -> Option<Finding> {
+    if file.is_unmanaged {
+        return None;
+    }
+    let (subject, what, ours) = match device.kind {
+        "ether" => (
+            "veth*",
+            "the containers' devices (veth*) and takes them out of their bridges",
+            "10-mesos-overlay-veth.network",
+        ),
+        _ => (
+            device.name.as_str(),
+            "this device of the overlays, and changes or removes its addresses and routes",
+            OUR_FILE,
+        ),
+    };
+    let message = format!("systemd-networkd manages by {} {what}", file.path.display());
+    let remedy = format!("copy {ours} to /etc/systemd/network, and restart systemd-networkd");
+    let finding = host::DEVICES_MANAGED.finding(message, remedy);
+    Some(finding.about(subject))
 }
 
 /// Looks whether NetworkManager leaves the overlays' devices alone.

@@ -11,7 +11,7 @@ use super::Check;
 use super::scene::{Scene, environment_unknown};
 use crate::check::config;
 use crate::finding::Finding;
-use crate::finding::kinds::{configuration, host};
+use crate::finding::kinds::{cluster, configuration, host};
 use crate::this_host::modules::ModuleKind;
 use crate::this_host::processes::Process;
 
@@ -19,6 +19,7 @@ const PLUGINS: &str = "CNI plugins";
 const ISOLATION: &str = "isolation";
 const CNI_DIR: &str = "CNI directory";
 const ZOOKEEPER: &str = "ZooKeeper";
+const LEADER: &str = "leading master";
 const WORKERS: &str = "worker threads";
 const ADDRESS: &str = "address";
 const CONFIGURATION: &str = "configuration";
@@ -37,6 +38,9 @@ const USUAL_DIRECTORIES: [&str; 4] = [
 /// Isolation of an agent without the flag.
 const DEFAULT_ISOLATION: &str = "posix/cpu,posix/mem";
 const CNI: &str = "network/cni";
+/// Remedy where a master's module cannot see ZooKeeper.
+const UNSEEN_REMEDY: &str =
+    "set MESOS_ZK and MESOS_QUORUM in the environment of every master, or zk in master.json";
 /// Variable with the number of worker threads.
 const WORKER_THREADS: &str = "LIBPROCESS_NUM_WORKER_THREADS";
 /// Least number of worker threads that libprocess has by default.
@@ -52,49 +56,62 @@ fn without_mesos_containers(scene: &Scene) -> Option<String> {
     is_off.then(|| format!("mesos_bridge is false in {}", file.display()))
 }
 
-/// Looks for the plugins in the directories of Mesos, or before an installation in the usual ones.
+/// Place of plugins: directories, their origin, and the plugins that must be there.
+struct PluginPlace {
+    directories: Vec<PathBuf>,
+    origin: String,
+    plugins: Vec<&'static str>,
+}
+
+/// Returns the place of plugins: the directories of Mesos, or before an installation the usual ones. The error
+/// is a check that cannot go on.
+fn plugin_place(scene: &Scene) -> Result<PluginPlace, Check> {
+    let unknown = scene.agent_flags_unknown();
+    if unknown.is_some() && scene.mesos.mesos_agent().is_none() {
+        return Ok(PluginPlace {
+            directories: USUAL_DIRECTORIES.map(PathBuf::from).to_vec(),
+            origin: "are in the usual directories".to_owned(),
+            plugins: STANDARD.to_vec(),
+        });
+    }
+    if let Some(reason) = unknown {
+        return Err(Check::skipped(PLUGINS, reason));
+    }
+    let Some((flag, origin)) = scene.agent_flag("network_cni_plugins_dir") else {
+        let message = "Mesos has no --network_cni_plugins_dir, so that it finds no plugins";
+        let remedy = format!(
+            "set --network_cni_plugins_dir={}",
+            USUAL_DIRECTORIES.join(":")
+        );
+        let finding = host::PLUGIN_MISSING.finding(message, remedy);
+        return Err(Check::made(PLUGINS, "Mesos looks for none", vec![finding]));
+    };
+    let directories = flag.split(':').filter(|part| !part.is_empty());
+    Ok(PluginPlace {
+        directories: directories.map(PathBuf::from).collect(),
+        origin: format!("are found by the flag of {origin}"),
+        plugins: STANDARD.into_iter().chain([PORT_MAPPER]).collect(),
+    })
+}
+
+/// Looks for the plugins.
 pub fn plugins(scene: &Scene) -> Check {
     if let Some(reason) = without_mesos_containers(scene) {
         return Check::skipped(PLUGINS, reason);
     }
-    let (directories, plugins, origin) = match (
-        scene.agent_flags_unknown(),
-        scene.agent_flag("network_cni_plugins_dir"),
-    ) {
-        (Some(_), _) if scene.mesos.mesos_agent().is_none() => {
-            let usual = USUAL_DIRECTORIES.map(PathBuf::from).to_vec();
-            (usual, STANDARD.to_vec(), "the usual directories".to_owned())
-        }
-        (Some(reason), _) => return Check::skipped(PLUGINS, reason),
-        (None, Some((flag, origin))) => {
-            let directories = flag
-                .split(':')
-                .filter(|part| !part.is_empty())
-                .map(PathBuf::from);
-            let all = STANDARD.into_iter().chain([PORT_MAPPER]).collect();
-            (directories.collect(), all, origin)
-        }
-        (None, None) => {
-            let message = "Mesos has no --network_cni_plugins_dir, so that it finds no plugins";
-            let remedy = format!(
-                "set --network_cni_plugins_dir={}",
-                USUAL_DIRECTORIES.join(":")
-            );
-            let finding = host::PLUGIN_MISSING.finding(message, remedy);
-            return Check::made(PLUGINS, "Mesos looks for none", vec![finding]);
-        }
+    let place = match plugin_place(scene) {
+        Ok(place) => place,
+        Err(check) => return check,
     };
-    let is_there = |plugin: &str| {
-        directories
-            .iter()
-            .any(|directory| is_executable(&directory.join(plugin)))
-    };
-    let listed = directories
-        .iter()
-        .map(|directory| directory.display().to_string());
+    let directories = place.directories.iter();
+    let listed = directories.map(|directory| directory.display().to_string());
     let listed = listed.collect::<Vec<_>>().join(":");
-    let missing = plugins.iter().filter(|plugin| !is_there(plugin));
-    let findings = missing
+    let is_missing = |plugin: &&&str| {
+        let mut directories = place.directories.iter();
+        !directories.any(|directory| is_executable(&directory.join(plugin)))
+    };
+    let missing = place.plugins.iter().filter(is_missing);
+    let findings: Vec<Finding> = missing
         .map(|plugin| {
             let message = format!("the CNI plugin {plugin} is not in {listed}, or may not be executed");
             let remedy = match *plugin {
@@ -103,16 +120,12 @@ pub fn plugins(scene: &Scene) -> Check {
             };
             host::PLUGIN_MISSING.finding(message, remedy).about(plugin)
         })
-        .collect::<Vec<_>>();
+        .collect();
     let seen = match findings.is_empty() {
-        true => format!("{} in {origin}", plugins.join(", ")),
+        true => format!("{} {}", place.plugins.join(", "), place.origin),
         false => format!("looked in {listed}"),
     };
-    Check::made(
-        PLUGINS,
-        seen.replace(" in the Mesos", " found by the Mesos"),
-        findings,
-    )
+    Check::made(PLUGINS, seen, findings)
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -212,7 +225,10 @@ fn master(scene: &Scene) -> Result<&Process, String> {
 pub fn zookeeper(scene: &Scene) -> Check {
     let master = match master(scene) {
         Ok(master) => master,
-        Err(reason) => return Check::skipped(ZOOKEEPER, reason),
+        Err(reason) => {
+            let before = before_the_masters_start(scene);
+            return before.unwrap_or_else(|| Check::skipped(ZOOKEEPER, reason));
+        }
     };
     let Some(zk) = master.flag("zk") else {
         return Check::made(ZOOKEEPER, "none; this is the only master", Vec::new());
@@ -227,12 +243,8 @@ pub fn zookeeper(scene: &Scene) -> Check {
         let message = format!(
             "the Mesos master has --zk={shown} on its command line, where its module cannot see it: the module takes this master for the only one"
         );
-        let remedy = "set MESOS_ZK and MESOS_QUORUM in the environment of every master, or zk in master.json";
-        return Check::made(
-            ZOOKEEPER,
-            shown,
-            vec![host::FLAGS_UNSEEN.finding(message, remedy)],
-        );
+        let finding = host::FLAGS_UNSEEN.finding(message, UNSEEN_REMEDY);
+        return Check::made(ZOOKEEPER, shown, vec![finding]);
     }
     let quorum = |text: Option<String>| text.and_then(|text| text.trim().parse::<u32>().ok());
     let of_mesos = quorum(master.flag("quorum"));
@@ -257,20 +269,98 @@ pub fn zookeeper(scene: &Scene) -> Check {
     Check::made(ZOOKEEPER, seen, findings)
 }
 
-/// Compares a quorum with the number of masters that are in ZooKeeper now.
+/// Compares a quorum with the number of masters that are in ZooKeeper now. One that is too large for them is
+/// right if others are down.
 fn against_masters(zk: &str, quorum: u32) -> Option<Finding> {
     let masters = config::masters_at(zk)?;
     let number = u32::try_from(masters.len()).ok()?;
-    let why = if quorum > number {
-        "larger than their number, so that the log cannot be written"
-    } else if quorum.saturating_mul(2) <= number {
-        "not more than half of them, so that two halves can write at the same time"
-    } else {
-        return None;
+    let are = match number {
+        1 => "1 master is".to_owned(),
+        number => format!("{number} masters are"),
     };
-    let message =
-        format!("the quorum is {quorum}, and {number} masters are in ZooKeeper: it is {why}");
-    Some(configuration::QUORUM_WRONG.finding(message, config::QUORUM_REMEDY))
+    if quorum > number {
+        let message = format!(
+            "{are} in ZooKeeper, and the quorum is {quorum}: the replicated log can be neither read nor written"
+        );
+        let remedy = "start the other masters, or correct the quorum";
+        return Some(cluster::NO_QUORUM.finding(message, remedy));
+    }
+    (quorum.saturating_mul(2) <= number).then(|| {
+        let message = format!(
+            "{are} in ZooKeeper, and the quorum is {quorum}, not more than half of them: two halves can write at the same time"
+        );
+        configuration::QUORUM_WRONG.finding(message, config::QUORUM_REMEDY)
+    })
+}
+
+/// Looks, before Mesos is started, whether the master's module will see where the masters meet.
+fn before_the_masters_start(scene: &Scene) -> Option<Check> {
+    let (file, config) = scene.master.as_ref()?;
+    let zk = scene.file_of_packages("etc/mesos/zk")?;
+    if !scene.mesos.processes.is_empty() || !zk.starts_with("zk://") {
+        return None;
+    }
+    let sees = config.zk.is_some() || scene.has_default("mesos-master", &["MESOS_ZK"]);
+    let findings = match sees {
+        true => Vec::new(),
+        false => {
+            let message = format!(
+                "/etc/mesos/zk names ZooKeeper for Mesos, and nothing tells the module: neither zk in {} nor MESOS_ZK in /etc/default/mesos-master",
+                file.display()
+            );
+            vec![host::FLAGS_UNSEEN.finding(message, UNSEEN_REMEDY)]
+        }
+    };
+    Some(Check::made(
+        ZOOKEEPER,
+        overlay_core::config::zk::redacted(&zk),
+        findings,
+    ))
+}
+
+/// Looks whether the agent's module finds the leading master.
+pub fn leading_master(scene: &Scene) -> Check {
+    let Some((file, config)) = &scene.agent else {
+        return Check::skipped(
+            LEADER,
+            "no configuration of the agent module on this host yet",
+        );
+    };
+    let redacted = |text: &str| overlay_core::config::zk::redacted(text);
+    if let Some(master) = &config.master {
+        let seen = format!("{} ({})", redacted(master), file.display());
+        return Check::made(LEADER, seen, Vec::new());
+    }
+    if let Some((process, _)) = scene.mesos.agent_module() {
+        // The module would not have started without one of these.
+        let variables = ["MESOS_MASTER", "MESOS_ZK"].iter();
+        let found = variables
+            .filter_map(|name| Some((name, process.variable(name)?)))
+            .next();
+        return match found {
+            Some((name, value)) => {
+                let seen = format!("{} ({name} of Mesos)", redacted(value));
+                Check::made(LEADER, seen, Vec::new())
+            }
+            None => Check::skipped(LEADER, "only root may read the environment of Mesos"),
+        };
+    }
+    if scene.agent_flags_unknown().is_some() {
+        return Check::skipped(LEADER, "no Mesos agent on this host yet");
+    }
+    if scene.has_default("mesos-agent", &["MESOS_MASTER", "MESOS_ZK"]) {
+        return Check::made(LEADER, "/etc/default has it", Vec::new());
+    }
+    let message = format!(
+        "nothing tells the agent's module where the master is: neither master in {} nor MESOS_MASTER in /etc/default/mesos-agent",
+        file.display()
+    );
+    let remedy = "set MESOS_MASTER in the environment of the agent, or master in agent.json, to the value of Mesos's --master";
+    Check::made(
+        LEADER,
+        "nothing names it",
+        vec![host::FLAGS_UNSEEN.finding(message, remedy)],
+    )
 }
 
 /// Looks whether a master has enough worker threads for its connections to ZooKeeper.

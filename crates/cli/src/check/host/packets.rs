@@ -183,9 +183,7 @@ pub fn mtu(scene: &Scene) -> Check {
             "the MTU of {} is {}, and IPv6 in a tunnel needs {IPV6_UNDERLAY}",
             underlay.device, underlay.mtu
         );
-        let remedy = format!(
-            "raise it, or set \"enable_ipv6\": false in network_config of agent.json on hosts without IPv6"
-        );
+        let remedy = "raise it, or set \"enable_ipv6\": false in network_config of agent.json on hosts without IPv6";
         findings.push(
             host::UNDERLAY_TOO_SMALL
                 .finding(message, remedy)

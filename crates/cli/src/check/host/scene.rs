@@ -21,7 +21,7 @@ use super::{Options, RoleOption};
 use crate::output::Failure;
 use crate::this_host::modules::ModuleKind;
 use crate::this_host::processes::Process;
-use crate::this_host::{CONFIG_LIMIT, MASTER_CONFIGS, ThisHost};
+use crate::this_host::{AGENT_CONFIGS, CONFIG_LIMIT, MASTER_CONFIGS, ThisHost};
 
 /// Names of the directories in /etc whose files are flags of Mesos agents.
 const FLAG_DIRECTORIES: [&str; 2] = ["etc/mesos-agent", "etc/mesos-slave"];
@@ -59,16 +59,20 @@ impl Scene {
     /// A file of the command line cannot be used.
     pub fn look(options: &Options) -> Result<Scene, Failure> {
         let mesos = ThisHost::look();
-        let given = options.agent_config.as_deref();
-        let agent = match mesos.agent_config(given) {
-            Err(failure) if given.is_some() => return Err(failure),
+        let given = options.agent_config.clone();
+        let is_given = given.is_some();
+        let of_image =
+            || below(&options.root, &AGENT_CONFIGS).filter(|_| mesos.processes.is_empty());
+        let agent = match mesos.agent_config(given.or_else(of_image).as_deref()) {
+            Err(failure) if is_given => return Err(failure),
             // The check of the configuration says what is wrong with it.
             found => found.unwrap_or_default(),
         };
         let master = match &options.master_config {
             Some(file) => Some((file.clone(), read_master(file)?)),
             None => {
-                master_file(&mesos).and_then(|file| Some((file.clone(), read_master(&file).ok()?)))
+                let file = master_file(&mesos, &options.root);
+                file.and_then(|file| Some((file.clone(), read_master(&file).ok()?)))
             }
         };
         let table = agent.as_ref().map(|(_, config)| config.container_table);
@@ -139,6 +143,27 @@ impl Scene {
         })
     }
 
+    /// Returns the content of a file of Mesos's packages.
+    pub fn file_of_packages(&self, file: &str) -> Option<String> {
+        let text = files::read_text(&self.path(file), Links::Follow, MAX_FLAG).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Returns true if a file of /etc/default sets one of these variables for a program of Mesos.
+    pub fn has_default(&self, program: &str, variables: &[&str]) -> bool {
+        let files = [
+            "etc/default/mesos".to_owned(),
+            format!("etc/default/{program}"),
+        ];
+        let texts = files.iter().filter_map(|file| self.file_of_packages(file));
+        let sets = |line: &str| {
+            let line = line.trim().trim_start_matches("export ").trim_start();
+            let name = line.split_once('=').map(|(name, _)| name);
+            name.is_some_and(|name| variables.contains(&name))
+        };
+        texts.into_iter().any(|text| text.lines().any(sets))
+    }
+
     /// Returns the reason why flags of Mesos agents cannot be told; `None`: they can.
     pub fn agent_flags_unknown(&self) -> Option<String> {
         match self.mesos.mesos_agent() {
@@ -148,10 +173,7 @@ impl Scene {
             }
             None => {
                 let has_flags = |directory: &&str| self.path(directory).join("isolation").exists();
-                match FLAG_DIRECTORIES
-                    .iter()
-                    .any(|directory| has_flags(&directory))
-                {
+                match FLAG_DIRECTORIES.iter().any(has_flags) {
                     true => None,
                     false => Some("no Mesos agent on this host yet".to_owned()),
                 }
@@ -299,17 +321,19 @@ pub fn is_vtep(device: &NetworkDevice) -> bool {
     matches!(device.vxlan, Some((Some(vni), VXLAN_PORT)) if device.name == vtep_name(vni))
 }
 
+/// Returns the first file that exists below a directory that stands for `/`.
+fn below(root: &Path, files: &[&str]) -> Option<PathBuf> {
+    let paths = files
+        .iter()
+        .map(|file| root.join(file.trim_start_matches('/')));
+    paths.into_iter().find(|file| file.exists())
+}
+
 /// Returns the file of the master module on this host.
-pub fn master_file(mesos: &ThisHost) -> Option<PathBuf> {
+fn master_file(mesos: &ThisHost, root: &Path) -> Option<PathBuf> {
     let mut processes = mesos.processes.iter();
     let named = processes.find_map(|process| process.module_config(ModuleKind::Master));
-    let usual = || {
-        MASTER_CONFIGS
-            .iter()
-            .map(PathBuf::from)
-            .find(|file| file.exists())
-    };
-    named.or_else(usual)
+    named.or_else(|| below(root, &MASTER_CONFIGS))
 }
 
 /// Reads and checks the configuration of the master module.

@@ -88,53 +88,31 @@ fn forwarding_of(scene: &Scene, family: Family) -> Vec<Finding> {
     findings
 }
 
-/// Looks at the reverse path filter of the VXLAN device.
+/// Returns the setting of the reverse path filter: of `all`, of `default` for new devices, or of a device.
+fn filter_of(device: &str) -> u32 {
+    let value = sysctl(&format!("net/ipv4/conf/{device}/rp_filter"));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// Looks at the reverse path filter of the VXLAN device. The larger one of the settings of the device and of
+/// all devices counts.
 pub fn reverse_path_filter(scene: &Scene) -> Check {
     if !scene.has_tunnel() {
         return Check::skipped(FILTER, "no agent on this host");
     }
-    let value = |device: &str| -> u32 {
-        let value = sysctl(&format!("net/ipv4/conf/{device}/rp_filter"));
-        value.and_then(|value| value.parse().ok()).unwrap_or(0)
-    };
-    let vteps: Vec<&str> = scene
-        .own_devices()
-        .filter(|device| is_vtep(device))
-        .map(|device| device.name.as_str())
-        .collect();
-    // The setting `default` is that of a device which is made later.
-    let devices = if vteps.is_empty() {
-        vec!["default"]
-    } else {
-        vteps
-    };
-    let all = value("all");
-    let mut findings = Vec::new();
-    for device in &devices {
-        if all.max(value(device)) == STRICT {
-            let (name, of) = match *device {
-                "default" => ("vtep1024", "new devices"),
-                device => (device, device),
-            };
-            let setting = match all {
-                STRICT => "all".to_owned(),
-                _ => of.replace("new devices", "default"),
-            };
-            let message = format!(
-                "the reverse path filter of {of} is strict (net.ipv4.conf.{setting}.rp_filter is 1): packets that come out of the tunnel are dropped if their source is an address of a peer's host other than the agent's"
-            );
-            let remedy = format!(
-                "sysctl -w net.ipv4.conf.{setting}.rp_filter=2, and make it permanent in /etc/sysctl.d"
-            );
-            findings.push(
-                host::REVERSE_PATH_FILTER
-                    .finding(message, remedy)
-                    .about(name),
-            );
-        }
+    let vteps = scene.own_devices().filter(|device| is_vtep(device));
+    let mut devices: Vec<&str> = vteps.map(|device| device.name.as_str()).collect();
+    if devices.is_empty() {
+        devices.push("default");
     }
+    let all = filter_of("all");
+    let of = |device: &str| all.max(filter_of(device));
+    let strict = devices.iter().filter(|device| of(device) == STRICT);
+    let findings = strict
+        .map(|device| strict_filter(device, all == STRICT))
+        .collect();
     let words = devices.iter().map(|device| {
-        let word = match all.max(value(device)) {
+        let word = match of(device) {
             0 => "off",
             STRICT => "strict",
             _ => "loose",
@@ -142,6 +120,23 @@ pub fn reverse_path_filter(scene: &Scene) -> Check {
         format!("{word} ({device})")
     });
     Check::made(FILTER, words.collect::<Vec<_>>().join(", "), findings)
+}
+
+/// Returns the finding about a strict filter, by the setting of all devices or that of the device.
+fn strict_filter(device: &str, is_of_all: bool) -> Finding {
+    let (subject, whose) = match device {
+        "default" => ("vtep1024", "new devices"),
+        device => (device, device),
+    };
+    let setting = if is_of_all { "all" } else { device };
+    let message = format!(
+        "the reverse path filter of {whose} is strict (net.ipv4.conf.{setting}.rp_filter is 1): packets that come out of the tunnel are dropped if their source is an address of a peer's host other than the agent's"
+    );
+    let remedy = format!(
+        "sysctl -w net.ipv4.conf.{setting}.rp_filter=2, and make it permanent in /etc/sysctl.d"
+    );
+    let finding = host::REVERSE_PATH_FILTER.finding(message, remedy);
+    finding.about(subject)
 }
 
 /// Looks for devices that depend on router advertisements, which the kernel ignores while it forwards
