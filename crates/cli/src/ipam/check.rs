@@ -76,14 +76,14 @@ pub struct Check {
     containers: usize,
     /// Leaked addresses of this host.
     leaked: Vec<Leaked>,
-    /// What could not be seen, and what is no fault, one sentence each.
+    /// Remarks: parts that could not be seen, and what is no fault. One sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(skip)]
     findings: Vec<Finding>,
 }
 
-/// What the master says.
+/// Answers of the leading master.
 pub struct MasterPart {
     pub state: MasterState,
     pub overlays: Overlays,
@@ -222,11 +222,11 @@ impl Check {
     }
 }
 
-/// What two looks at this host found.
+/// Result of two looks at this host.
 pub struct Looked {
     /// Address of the agent.
     pub agent: Option<Ipv4Addr>,
-    /// What both looks found.
+    /// Findings of both looks.
     pub compared: compare::Compared,
 }
 
