@@ -28,6 +28,7 @@ use crate::paths::local::{self, Local};
 use crate::paths::model::{Model, PORT, Place};
 use crate::paths::source;
 use crate::this_host::ThisHost;
+pub use diagnosis::family_word;
 use diagnosis::{Cell, Here, Row};
 use echo::{Echo, MIN_BYTES, Outcome, Pace, Request};
 use plan::{Chosen, Column, LIMIT, Sizes, Sources, Target};
@@ -44,6 +45,11 @@ const LONG_PATIENCE: Duration = Duration::from_millis(3500);
 const ATTEMPTS: u32 = 2;
 /// Pause before entries that are wrong are read again: the agent may be about to write them.
 const SETTLING: Duration = Duration::from_millis(1500);
+/// Column of the agents' own addresses.
+const UNDERLAY: Column = Column {
+    target: Target::Underlay,
+    family: Family::V4,
+};
 /// MTU of a VXLAN device where this host has none.
 const USUAL_VTEP_MTU: u32 = 1450;
 
@@ -109,10 +115,7 @@ impl Options {
 }
 
 fn probe(options: &Options) -> Result<PingReport, Failure> {
-    let host = ThisHost::look();
-    let config = host.agent_config(options.connection.agent_config.as_deref());
-    let config = config.ok().flatten().map(|(_, config)| config);
-    let mut run = Run::new(options, &host, config)?;
+    let mut run = Prober::new(&options.connection, options.size, options.count)?;
     let model = run.source.model.clone();
     let chosen = choose(options, &model, run.source.master.as_ref())?;
     let has_tunnel = run.local.device.is_some();
@@ -138,27 +141,38 @@ fn probe(options: &Options) -> Result<PingReport, Failure> {
     })
 }
 
-/// State of a run.
-struct Run<'a> {
-    options: &'a Options,
-    source: source::Source,
-    local: Local,
+/// Prober of the paths from this host.
+pub struct Prober {
+    /// Agents, and who named them.
+    pub source: source::Source,
+    /// Kernel of this host.
+    pub local: Local,
+    /// Remarks.
+    pub notes: Vec<String>,
+    count: u32,
     sizes: Sizes,
     addresses: Vec<IpAddr>,
-    notes: Vec<String>,
 }
 
-impl<'a> Run<'a> {
-    fn new(
-        options: &'a Options,
-        host: &ThisHost,
-        config: Option<AgentConfig>,
-    ) -> Result<Run<'a>, Failure> {
+impl Prober {
+    /// Finds the agents, and reads this host's kernel. `size` is that of large packets, and `count`
+    /// the number of small ones.
+    ///
+    /// # Errors
+    /// Nobody names an agent, or the kernel does not answer.
+    pub fn new(
+        options: &ConnectionOptions,
+        size: Option<u32>,
+        count: u32,
+    ) -> Result<Prober, Failure> {
+        let host = ThisHost::look();
+        let config = host.agent_config(options.agent_config.as_deref());
+        let config: Option<AgentConfig> = config.ok().flatten().map(|(_, config)| config);
         let table = config
             .as_ref()
             .map_or(CONTAINER_TABLE, |config| config.container_table.0);
         let mut local = Local::read(table, None)?;
-        let source = source::find(&options.connection, host, &local)?;
+        let source = source::find(options, &host, &local)?;
         if let Some(vxlan) = source.model.own().and_then(Agent::vxlan) {
             local.vtep = Some(vxlan.vtep_name.clone());
             local.refresh()?;
@@ -167,20 +181,53 @@ impl<'a> Run<'a> {
         let overlay_mtu = config.and_then(|config| config.network.overlay_mtu);
         let mut notes = source.notes.clone();
         if local.device.is_none() && source.model.own.is_none() {
-            notes.push("this host has no agent with overlays, and so no tunnel: only the underlay was probed".to_owned());
+            notes.push(
+                "this host has no agent with overlays, and so no tunnel: only the underlay was probed"
+                    .to_owned(),
+            );
         }
-        Ok(Run {
-            options,
-            sizes: Sizes::new(
-                mtu.unwrap_or(USUAL_VTEP_MTU),
-                overlay_mtu.unwrap_or(OVERLAY_MTU),
-                options.size,
-            ),
+        let sizes = Sizes::new(
+            mtu.unwrap_or(USUAL_VTEP_MTU),
+            overlay_mtu.unwrap_or(OVERLAY_MTU),
+            size,
+        );
+        Ok(Prober {
             source,
             local,
-            addresses: local::addresses(),
             notes,
+            count,
+            sizes,
+            addresses: local::addresses(),
         })
+    }
+
+    /// Probes one peer in one family, and a container's address on it. Returns the results and what
+    /// is wrong with them.
+    ///
+    /// # Errors
+    /// This user may not send echo requests, or the kernel does not answer.
+    pub fn peer(
+        &mut self,
+        model: &Model,
+        peer: &Agent,
+        address: Option<IpAddr>,
+        family: Family,
+    ) -> Result<(PeerResult, Vec<Finding>), Failure> {
+        let chosen = [Chosen { peer, address }];
+        let mut columns = plan::columns(&chosen, &[family], self.local.device.is_some());
+        if family == Family::V6 {
+            columns.insert(0, UNDERLAY);
+        }
+        let rows = self.probe(&chosen, &columns, model)?;
+        let (findings, _) = self.findings(&rows, &columns, model)?;
+        let results = rows.iter().map(|row| PeerResult::of(row, &columns));
+        let result = results.last().ok_or("nothing was probed")?;
+        Ok((result, findings))
+    }
+
+    /// Returns the addresses of this host.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 
     fn probe<'m>(
@@ -195,7 +242,7 @@ impl<'a> Run<'a> {
         };
         let probes = plan::probes(chosen, columns, &sources, model);
         let mut echo = Echo::new();
-        let repeated = self.options.count as usize;
+        let repeated = self.count as usize;
         let total = probes.len() * (repeated + 1);
         let progress = Progress::new("Probing", total as u64);
         let pace = Pace {
@@ -350,13 +397,33 @@ impl<'a> Run<'a> {
                 host::FIREWALL_DROPS
                     .finding(
                         format!("packets of other hosts' tunnels (UDP port {PORT}) are dropped by this host's firewall: {rule}"),
-                        format!("let UDP port {PORT} in there"),
+                        format!("Let UDP port {PORT} in there"),
                     )
                     .about(own.ip),
             ),
             _ => None,
         }
     }
+}
+
+/// Sends an echo request to an address of this host's own networks, and returns the round trip time
+/// of an answer.
+///
+/// # Errors
+/// This user may not send echo requests.
+pub fn once(ip: IpAddr) -> Result<Option<Duration>, Failure> {
+    let request = Request {
+        target: ip,
+        source: None,
+        bytes: plan::small(Family::from(ip)),
+    };
+    let pace = Pace {
+        per_second: RATE,
+        patience: PATIENCE,
+        attempts: ATTEMPTS,
+    };
+    let outcomes = Echo::new().send(&[request], &pace, &|| {})?;
+    Ok(outcomes.first().and_then(Outcome::time))
 }
 
 /// Returns whether a finding is about entries of this host.
@@ -551,7 +618,10 @@ fn choose<'m>(
 }
 
 /// Returns the addresses of a name: that of an agent in Mesos, or of a host.
-fn resolve(
+///
+/// # Errors
+/// The name has none.
+pub fn resolve(
     name: &str,
     master: Option<&Master>,
     slaves: &mut Option<Slaves>,

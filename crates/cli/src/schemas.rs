@@ -6,6 +6,7 @@ use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::ping::report::PingReport;
 use crate::setup::SetupReport;
+use crate::trace::report::TraceReport;
 use crate::{agents, ipam, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
@@ -17,10 +18,12 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<status::Status>(),
         entry::<whois::Whois>(),
         entry::<PingReport>(),
+        entry::<TraceReport>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<SetupReport>(),
         entry::<crate::config::Conversion>(),
+        entry::<crate::diags::Diagnostics>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),

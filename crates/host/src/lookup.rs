@@ -19,6 +19,7 @@ use overlay_core::util::family::Family;
 use rtnetlink::LinkUnspec;
 use tokio::runtime::Runtime;
 
+use crate::files::read_setting;
 pub use crate::firewall::judge::{Flow, Judgement, Protocol, Rules};
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::raw::{Attributes, Request, Socket};
@@ -237,6 +238,18 @@ pub fn forwards(family: Family) -> Option<bool> {
 /// Returns whether the host forwards packets of a family that arrive on a device.
 pub fn device_forwards(device: &str, family: Family) -> bool {
     !sysctl::is_closed(device, family)
+}
+
+/// Returns whether packets that arrive on a device are dropped if the way back to their source leads
+/// over another device (`rp_filter` is 1). The larger value of the host's and the device's setting
+/// counts, and IPv6 has none.
+pub fn is_strict(device: &str) -> bool {
+    let value = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
+        let text = read_setting(&path).unwrap_or_default();
+        text.parse::<u8>().unwrap_or(0)
+    };
+    value("all").max(value(device)) == 1
 }
 
 fn link(message: &LinkMessage, addresses: BTreeSet<IpNet>) -> Link {

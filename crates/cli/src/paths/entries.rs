@@ -26,7 +26,7 @@ impl Fault {
     /// Returns the finding about this fault of the host with the agent `own`.
     pub fn finding(&self, own: Ipv4Addr, subject: impl ToString) -> Finding {
         let remedy = format!(
-            "the agent on this host repairs that within seconds if it runs and nothing keeps it from it: see host_errors in http://{own}:5051/overlay-agent/overlay and the warnings in its log"
+            "Start the agent on this host if it does not run; otherwise it repairs that within seconds, unless something keeps it from it: see host_errors in http://{own}:5051/overlay-agent/overlay and the warnings in its log"
         );
         self.kind
             .finding(self.sentence.clone(), remedy)

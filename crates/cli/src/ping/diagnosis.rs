@@ -358,21 +358,21 @@ impl Cause {
             }
             Cause::Tunnel => path::TUNNEL_BLOCKED.finding(
                 format!("{who} can be reached, and its tunnel does not answer: UDP port {PORT} is dropped between the hosts, or the VXLAN device there is missing{reports}"),
-                format!("let UDP port {PORT} through in both directions, in every firewall on the way; watch with \"tcpdump -ni any udp port {PORT}\" on both hosts where the packets end"),
+                format!("Let UDP port {PORT} through in both directions, in every firewall on the way; watch with \"tcpdump -ni any udp port {PORT}\" on both hosts where the packets end"),
             ),
             Cause::Gateway(named) => {
                 let device = named.first().map_or("", |(device, _)| device);
                 let ips: Vec<String> = named.iter().map(|(_, ip)| ip.to_string()).collect();
                 path::GATEWAY_SILENT.finding(
                     format!("the tunnel of {who} answers, and {} of its device {device} does not: the device is missing or down there{reports}", ips.join(" and ")),
-                    "see host_errors and the states of the overlays of its agent, and \"mesos-overlay status\" on that host",
+                    "See host_errors and the states of the overlays of its agent, and \"mesos-overlay status\" on that host",
                 )
             }
             Cause::Return(sources) => {
                 let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
                 path::RETURN_PATH.finding(
                     format!("{who} answers to this host's tunnel, and not to {}, the gateway of its containers: the route back is missing there, or a filter drops the packets{reports}", sources.join(" and ")),
-                    "run \"mesos-overlay ping\" on that host, which names the entry that is wrong, and see host_errors of its agent",
+                    "Run \"mesos-overlay ping\" on that host, which names the entry that is wrong, and see host_errors of its agent",
                 )
             }
             Cause::Mtu(width, bytes, mtu) => mtu_finding(*width, *bytes, *mtu, who),
@@ -390,7 +390,7 @@ impl Cause {
                 };
                 cluster::AGENT_LOST.finding(
                     format!("the master has had no connection with the agent of {who}{since}; {host}"),
-                    "start the host and its Mesos agent; if it is gone for good, remove it with \"mesos-overlay agents delete\"",
+                    "Start the host and its Mesos agent; if it is gone for good, remove it with \"mesos-overlay agents delete\"",
                 )
             }
             Cause::Loss(sent, answered) => path::PACKETS_LOST.finding(
@@ -398,11 +398,11 @@ impl Cause {
                     "{} of {sent} packets to {who} were lost",
                     sent.saturating_sub(*answered)
                 ),
-                "repeat with a larger --count, and look for an overloaded host or link",
+                "Repeat with a larger --count, and look for an overloaded host or link",
             ),
             _ => path::HOST_SILENT.finding(
                 format!("{who} answers neither directly nor through the tunnel"),
-                "check that the host is up and that the network between the hosts works",
+                "Check that the host is up and that the network between the hosts works",
             ),
         }
     }
@@ -415,19 +415,19 @@ fn mtu_finding(width: Width, bytes: u32, mtu: Option<u32>, who: &str) -> Finding
             format!(
                 "packets of {bytes} bytes do not pass directly to {who}{takes}: the MTU of the underlay is too small on the way for the tunnel"
             ),
-            "raise the MTU of the underlay, or set a smaller vtep_mtu in the masters' configuration",
+            "Raise the MTU of the underlay, or set a smaller vtep_mtu in the masters' configuration",
         ),
         Width::Tunnel => (
             format!(
                 "packets of {bytes} bytes do not pass through the tunnel to {who}{takes}, although packets with the tunnel's headers pass directly"
             ),
-            "compare the MTUs of the VXLAN devices and of the containers on both hosts; vtep_mtu and overlay_mtu must fit (docs/repair.md#mtu)",
+            "Compare the MTUs of the VXLAN devices and of the containers on both hosts; vtep_mtu and overlay_mtu must fit (docs/repair.md#mtu)",
         ),
         Width::Unclear => (
             format!(
                 "packets of {bytes} bytes do not pass through the tunnel to {who}{takes}, and small ones do; the host does not answer directly, so that it is not known where they end"
             ),
-            "raise the MTU of the underlay, or set a smaller vtep_mtu in the masters' configuration",
+            "Raise the MTU of the underlay, or set a smaller vtep_mtu in the masters' configuration",
         ),
     };
     path::MTU_TOO_SMALL.finding(message, remedy)
@@ -442,7 +442,7 @@ fn container_finding(ip: IpAddr, is_said: bool) -> Finding {
     };
     path::CONTAINER_SILENT.finding(
         message,
-        format!("see with \"mesos-overlay whois {ip}\" if a container has it, and with \"mesos-overlay trace\" on its host where packets end"),
+        format!("See with \"mesos-overlay whois {ip}\" if a container has it, and with \"mesos-overlay trace\" on its host where packets end"),
     )
 }
 

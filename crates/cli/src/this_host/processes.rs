@@ -61,6 +61,16 @@ impl Process {
         self.flags.get(name).or_else(variable).cloned()
     }
 
+    /// Returns the flags of the command line, without `--`.
+    pub fn flags(&self) -> &BTreeMap<String, String> {
+        &self.flags
+    }
+
+    /// Returns the environment; empty if this program may not read it.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
     /// Returns true if this program may read the environment of the process.
     pub fn has_environment(&self) -> bool {
         !self.environment.is_empty()

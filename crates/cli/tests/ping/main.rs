@@ -4,3 +4,4 @@
 mod bed;
 mod faults;
 mod healthy;
+mod trace;

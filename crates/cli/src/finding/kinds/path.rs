@@ -89,6 +89,13 @@ pub const CONTAINER_SILENT: Kind = Kind::error(
     "a-container-does-not-answer",
 );
 
+/// No route.
+pub const NO_ROUTE: Kind = Kind::error(
+    "no-route",
+    "This host has no route to a destination outside of the overlays",
+    "containers-do-not-reach-the-outside",
+);
+
 /// All kinds of this module.
 pub const ALL: &[&Kind] = &[
     &DEVICE_WRONG,
@@ -103,4 +110,5 @@ pub const ALL: &[&Kind] = &[
     &MTU_TOO_SMALL,
     &PACKETS_LOST,
     &CONTAINER_SILENT,
+    &NO_ROUTE,
 ];
