@@ -4,6 +4,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
+use overlay_host::Operation;
+
 use crate::connection::candidates::{self, NamedPlace};
 use crate::connection::{ConnectionOptions, Http};
 use crate::finding::{Finding, Severity, kinds};
@@ -12,7 +15,6 @@ use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
 use cluster::Extent;
 use found::Found;
-use overlay_host::Operation;
 pub use report::Status;
 
 mod addresses;
@@ -179,6 +181,11 @@ fn look(options: &Options, http: &Http) -> Result<Look, Failure> {
     let state = look.cluster.as_ref().and_then(|view| view.state.as_ref());
     if let Some(place) = host::find(&this_host, &options.connection, state) {
         look.host = Some(host::look(http, &this_host, &place, &options.connection)?);
+    }
+    if look.host.is_none() && this_host.processes.is_empty() && !geteuid().is_root() {
+        let note = "Mesos on this host was not looked for, since a user sees no processes of others; run this command \
+                    as root on hosts of the cluster.";
+        look.notes.push(note.to_owned());
     }
     match (named, &look.host) {
         (Ok(NamedPlace { .. }), _) => {}

@@ -103,7 +103,7 @@ pub fn look(
             view.agent = Some(agent.ip);
             examine_agent(&agent, &mut view);
             if let Some(config) = config {
-                compare(&http, place, &config, &agent, &mut view)?;
+                compare(&http, place, &config, &agent, &mut view);
             }
         }
         Err(error @ AskError::Unauthorized(_)) => return Err(error.into()),
@@ -218,31 +218,25 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
 fn describe(overlay: &AgentOverlay) -> HostOverlay {
     let state = overlay.state.as_ref();
     HostOverlay {
-        name: overlay.info.name.clone(),
-        status: state.map(|state| state.status.clone()),
+        name: clause(&overlay.info.name),
+        status: state.map(|state| clause(&state.status)),
         error: state.and_then(|state| state.error.as_deref()).map(clause),
         subnets: overlay.subnets().map(|net| net.to_string()).collect(),
         bridges: overlay
             .bridges()
-            .map(|bridge| bridge.name.clone())
+            .map(|bridge| clause(&bridge.name))
             .collect(),
         addresses: overlay.addresses.clone(),
     }
 }
 
 /// Compares the host with what the agent wants.
-fn compare(
-    http: &Http,
-    place: &Place,
-    config: &AgentConfig,
-    agent: &OwnAgent,
-    view: &mut View,
-) -> Result<(), Failure> {
+fn compare(http: &Http, place: &Place, config: &AgentConfig, agent: &OwnAgent, view: &mut View) {
     if agent.overlays.is_empty() && !agent.registered {
         let note =
             "This host was not compared with what its agent wants: the agent has no overlays yet.";
         view.notes.push(note.to_owned());
-        return Ok(());
+        return;
     }
     let overlays = match overlays(http, &place.address) {
         Ok(overlays) => overlays,
@@ -251,7 +245,7 @@ fn compare(
             view.notes.push(format!(
                 "This host was not compared with what its agent wants: {sentence}."
             ));
-            return Ok(());
+            return;
         }
     };
     let peers = match peers(http, &place.address) {
@@ -262,7 +256,13 @@ fn compare(
             view.notes.push(note.to_owned());
             None
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            view.notes.push(format!(
+                "Routes, neighbours and FDB entries of peers were not compared: {}.",
+                clause(&error.to_string())
+            ));
+            None
+        }
     };
     let master = agent
         .master
@@ -278,10 +278,9 @@ fn compare(
         view.notes.push(format!(
             "This host was not compared with what its agent wants: the master sent invalid values of overlay {name}."
         ));
-        return Ok(());
+        return;
     }
     add_comparison(&states, agent, view);
-    Ok(())
 }
 
 fn add_comparison(states: &DesiredStates, agent: &OwnAgent, view: &mut View) {
