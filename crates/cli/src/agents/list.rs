@@ -90,7 +90,7 @@ pub struct Entry {
     /// Seconds since the latest error was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_seconds: Option<u64>,
-    /// How the master knows that messages are from this agent: `key <id>`, `confirmed` or `none`.
+    /// Proof that messages are from this agent: `key <id>`, `confirmed` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentication: Option<String>,
 }
