@@ -257,7 +257,7 @@ fn reclaim_all(state: &MasterState) -> Change {
     }
 }
 
-/// Sentence about containers whose agent loses its subnets.
+/// Sentence about containers of agents whose subnets are freed.
 const CONTAINERS: &str = "containers that still run there have addresses that other agents can get; they have to be restarted if the agent comes back";
 
 /// Returns what is lost with these agents.

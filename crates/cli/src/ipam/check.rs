@@ -22,6 +22,7 @@ use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
 use crate::output::page::{self, Page, count, styled};
 use crate::output::{Failure, OutputOptions, Report};
+use crate::status::overlay_finding;
 use crate::this_host::ThisHost;
 
 /// Time between two looks at the host. Containers that start or end meanwhile are no fault.
@@ -76,14 +77,14 @@ pub struct Check {
     containers: usize,
     /// Leaked addresses of this host.
     leaked: Vec<Leaked>,
-    /// What could not be seen, and what is no fault, one sentence each.
+    /// Remarks: parts that could not be seen, and what is no fault. One sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(skip)]
     findings: Vec<Finding>,
 }
 
-/// Answers of the master.
+/// Answers of the leading master.
 pub struct MasterPart {
     pub state: MasterState,
     pub overlays: Overlays,
@@ -172,6 +173,9 @@ impl Check {
     fn cluster(&mut self, master: &MasterPart, asks: bool) -> Result<(), Failure> {
         self.agents = master.state.agents.len();
         self.findings.extend(cluster::overlapping(&master.state));
+        let overlays = master.overlays.overlays.iter();
+        let orphaned = overlays.filter(|overlay| overlay.state == "orphaned");
+        self.findings.extend(orphaned.filter_map(overlay_finding));
         if asks {
             let answers = ask(&master.master, &master.state)?;
             self.agents_asked = answers.agents.len();
@@ -225,7 +229,7 @@ impl Check {
 pub struct Looked {
     /// Address of the agent.
     pub agent: Option<Ipv4Addr>,
-    /// Result that both looks have.
+    /// Findings of both looks.
     pub compared: compare::Compared,
     /// True if the Mesos agent said which containers it has.
     pub sees_containers: bool,

@@ -1,4 +1,4 @@
-//! What this host has: its agent's subnets, host-local's files, and containers of Mesos and Docker.
+//! View of this host: its agent's subnets, host-local's files, and containers of Mesos and Docker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -62,7 +62,7 @@ pub struct MesosContainer {
     pub addresses: Vec<(String, IpAddr)>,
 }
 
-/// Result of a look at this host.
+/// View of this host.
 #[derive(Debug)]
 pub struct HostView {
     /// Address of the agent.
@@ -87,7 +87,7 @@ pub struct HostView {
     pub now: SystemTime,
 }
 
-/// Places on this host at which the program looks.
+/// Places to look at on this host.
 #[derive(Debug)]
 pub struct Place {
     http: Http,

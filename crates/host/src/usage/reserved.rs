@@ -44,7 +44,7 @@ pub struct Reserved {
     pub inode: u64,
 }
 
-/// Containers of this host, as far as they are known.
+/// Knowledge of the containers of this host.
 #[derive(Clone, Debug, Default)]
 pub struct Containers {
     /// Start of the host.

@@ -31,9 +31,7 @@ static SCHEME: LazyLock<Regex> =
 static PAIR: LazyLock<Regex> = LazyLock::new(|| {
     let name = format!(r"([A-Za-z0-9_.-]*(?i-u:{NAMES})[A-Za-z0-9_.-]*)");
     let between = r#"(\\?["']?[ \t]*(?::|=)[ \t]*)"#;
-    let value = concat!(
-        r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^\s,;&"'}\]]+[^\r\n,;&"'}\]]*)"#
-    );
+    let value = r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^\s,;&"'}\]]+[^\r\n,;&"'}\]]*)"#;
     regex(&format!("{name}{between}{value}"))
 });
 /// JSON web token.
