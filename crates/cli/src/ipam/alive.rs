@@ -145,10 +145,13 @@ fn heard(socket: &UdpSocket, own: &BTreeSet<IpAddr>) -> Heard {
         flags,
     );
     match error {
-        Ok(error) => match error.cmsgs() {
-            Ok(mut messages) if messages.any(|message| is_nobody(&message, own)) => Heard::Nobody,
-            _ => Heard::Somebody,
-        },
+        Ok(error) => {
+            let mut messages = error.cmsgs().into_iter().flatten();
+            match messages.any(|message| is_nobody(&message, own)) {
+                true => Heard::Nobody,
+                false => Heard::Somebody,
+            }
+        }
         Err(Errno::EAGAIN) => match socket.recv(&mut [0; 16]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
             _ => Heard::Somebody,

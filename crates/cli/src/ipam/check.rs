@@ -189,7 +189,9 @@ impl Check {
 
     /// Examines this host.
     fn host(&mut self, place: &Place, master: Option<&MasterPart>) -> Result<(), Failure> {
-        let Looked { agent, compared } = look_twice(place, master, &mut self.notes)?;
+        let Looked {
+            agent, compared, ..
+        } = look_twice(place, master, &mut self.notes)?;
         self.agent = agent;
         if agent.is_none() {
             self.notes.push("it is not known what the agent of this host has, so its addresses were not examined".to_owned());

@@ -249,8 +249,8 @@ mod tests {
             (found[0].code, found[0].subject.as_deref()),
             ("subnet-differs", Some("10.0.0.2"))
         );
-        let leaking = r#"{"ip":"10.0.0.1","overlays":[{"info":{"name":"o0"},"subnet":"9.0.0.0/24","addresses":{"mesos":{"leaked":3}}}]}"#;
-        answers.agents = vec![("10.0.0.1".parse().unwrap(), answer(leaking))];
+        let lost = r#"{"ip":"10.0.0.1","overlays":[{"info":{"name":"o0"},"subnet":"9.0.0.0/24","addresses":{"mesos":{"leaked":3}}}]}"#;
+        answers.agents = vec![("10.0.0.1".parse().unwrap(), answer(lost))];
         let found = leaking(&answers);
         assert_eq!(found[0].code, "leaked-addresses");
         assert!(
