@@ -14,6 +14,7 @@ use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
 use cluster::Extent;
+pub use cluster::overlay_finding;
 use found::Found;
 pub use report::Status;
 

@@ -12,7 +12,7 @@ const KNOWN_PARAMETERS: [&str; 2] = ["master_config", "agent_config"];
 pub fn remove(value: &mut Value) -> usize {
     match value {
         Value::Object(map) => from_map(map),
-        Value::Array(values) => values.iter_mut().map(|value| remove(value)).sum(),
+        Value::Array(values) => values.iter_mut().map(remove).sum(),
         Value::String(text) => from_string(text),
         _ => 0,
     }

@@ -51,9 +51,7 @@ static PAIR: LazyLock<Regex> = LazyLock::new(|| {
         r"([A-Za-z0-9_.-]*(?i-u:{NAMES})[A-Za-z0-9_.-]*|(?-u:\b)(?i-u:{WHOLE_NAMES})(?-u:\b))"
     );
     let between = r#"(\\?["']?[ \t]*(?::|=)[ \t]*)"#;
-    let value = concat!(
-        r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^\s,;&"'}\]]+[^\r\n,;&"'}\]]*)"#
-    );
+    let value = r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^\s,;&"'}\]]+[^\r\n,;&"'}\]]*)"#;
     regex(&format!("{name}{between}{value}"))
 });
 /// JSON web token.
