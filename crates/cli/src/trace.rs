@@ -323,7 +323,8 @@ impl Packet {
                 report.verdict = format!("It leaves this host for {what}");
                 if self.probes {
                     far::probe(prober, model, peer, self.destination, report)?;
-                    match report.steps.last().map(|step| step.state) {
+                    let probed = report.steps.last().filter(|step| step.step == "probe");
+                    match probed.map(|step| step.state) {
                         Some(State::Drops) => dropped(report),
                         Some(State::Ok) => {
                             report.arrives = Some(true);
@@ -355,7 +356,7 @@ impl Packet {
         } else if report
             .steps
             .last()
-            .is_some_and(|step| step.state == State::Ok)
+            .is_some_and(|step| step.step == "container" && step.state == State::Ok)
         {
             report.arrives = Some(true);
             report.verdict = format!("It arrives at {what}");
