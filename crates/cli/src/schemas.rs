@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<ConfigReport>(),
         entry::<SetupReport>(),
         entry::<crate::config::Conversion>(),
+        entry::<crate::diags::Diagnostics>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),

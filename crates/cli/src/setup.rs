@@ -20,10 +20,10 @@ use files::{Place, State};
 
 /// Prints or writes the files of a first installation on this host.
 ///
-/// The files are those of docs/install.md: the configurations of the modules, the lists of modules, the
-/// flags of Mesos, and files that keep network managers away from the overlays' devices. Without --write
-/// they are only printed. What is there already is never changed: the same content is left, and for
-/// other content the command says what to add, and exits with 1.
+/// The files are those of docs/install.md: the configurations of the modules, the lists of modules,
+/// the flags of Mesos, and files that keep network managers away from the overlays' devices.
+/// Without --write they are only printed. What is there already is never changed: the same content
+/// is left, and for other content the command says what to add, and exits with 1.
 ///
 /// On a terminal, what no option says is asked, unless --yes is given.
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ Examples:
 struct NetworkOptions {
     /// Network with its range and the prefix length of each agent's subnet. Repeatable; a name with
     /// ranges of both families is one network. [default: dcos=9.0.0.0/8/24]
-    #[arg(long, value_name = "NAME=SUBNET/PREFIX", verbatim_doc_comment)]
+    #[arg(long, value_name = "NAME=SUBNET/PREFIX")]
     overlay: Vec<String>,
     /// Range of the addresses of the tunnels' ends. [default: 44.128.0.0/20]
     #[arg(long, value_name = "SUBNET")]
@@ -82,7 +82,7 @@ struct NetworkOptions {
     ipv6: bool,
     /// ZooKeeper of the masters, zk://host:port[,host:port]…/path. Without this option: the file
     /// /etc/mesos/zk, or none.
-    #[arg(long, value_name = "URL", verbatim_doc_comment)]
+    #[arg(long, value_name = "URL")]
     zk: Option<String>,
     /// Address of the only master, host:port, for agents of a cluster without ZooKeeper.
     #[arg(long, value_name = "MASTER", conflicts_with = "zk")]
@@ -116,13 +116,7 @@ struct PlaceOptions {
     log_dir: PathBuf,
     /// How Mesos gets its flags: "packages" as files in /etc/mesos-master and /etc/mesos-agent, "plain"
     /// on its command line, which is then printed.
-    #[arg(
-        long,
-        value_name = "LAYOUT",
-        value_enum,
-        default_value_t,
-        verbatim_doc_comment
-    )]
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value_t)]
     layout: Layout,
     /// Directory that stands for /, for an image of a host.
     #[arg(long, value_name = "DIRECTORY", default_value = "/")]
@@ -249,7 +243,8 @@ fn set_up(options: &Options) -> Result<SetupReport, Failure> {
         }
         if state == State::Differs {
             let message = "is there already with other content, and is left as it is";
-            let finding = configuration::FILE_IN_PLACE.finding(message, &place.remedy);
+            let finding =
+                configuration::FILE_IN_PLACE.finding(message, place.remedy(&options.places.root));
             report.findings.push(finding.about(place.path.display()));
         }
         report.files.push(SetupFile {

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
+use overlay_host::Operation;
+
 use crate::connection::candidates::{self, NamedPlace};
 use crate::connection::{ConnectionOptions, Http};
 use crate::finding::{Finding, Severity, kinds};
@@ -11,8 +14,8 @@ use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
 use cluster::Extent;
+pub use cluster::overlay_finding;
 use found::Found;
-use overlay_host::Operation;
 pub use report::Status;
 
 mod addresses;
@@ -180,6 +183,11 @@ fn look(options: &Options, http: &Http) -> Result<Look, Failure> {
     if let Some(place) = host::find(&this_host, &options.connection, state) {
         look.host = Some(host::look(http, &this_host, &place, &options.connection)?);
     }
+    if look.host.is_none() && this_host.processes.is_empty() && !geteuid().is_root() {
+        let note = "Mesos on this host was not looked for, since a user sees no processes of others; run this command \
+                    as root on hosts of the cluster.";
+        look.notes.push(note.to_owned());
+    }
     match (named, &look.host) {
         (Ok(NamedPlace { .. }), _) => {}
         (Err(failure), None) => return Err(failure),
@@ -221,7 +229,12 @@ fn report(look: Look, earlier: Option<&Look>) -> Status {
         let own = own_agent.map(|ip| ip.to_string());
         let mut of_cluster = lasting(&view.found);
         // The part about this host says it.
-        of_cluster.retain(|finding| own.is_none() || finding.subject != own);
+        let says = |code: &str| of_host.iter().any(|finding| finding.code == code);
+        let is_away = says("agent-silent") || says("agent-unregistered");
+        of_cluster.retain(|finding| {
+            let is_own = own.is_some() && finding.subject == own;
+            !(is_own && (says(finding.code) || is_away && finding.code == "agent-lost"))
+        });
         if !serves {
             of_host.retain(|finding| finding.code != "agent-unregistered");
         }
@@ -230,20 +243,28 @@ fn report(look: Look, earlier: Option<&Look>) -> Status {
         status.cluster = Some(view.report);
     }
     status.findings.extend(of_host);
-    if status
-        .findings
-        .iter()
-        .any(|finding| finding.code == "range-full")
-    {
-        // The agent that got nothing says the same.
-        status
-            .findings
-            .retain(|finding| finding.code != "agent-refused" || !says_full(finding));
-    }
+    say_once_that_a_range_is_full(&mut status.findings);
     status
         .findings
         .sort_by_key(|finding| (finding.severity, kinds::rank(finding.code)));
     status
+}
+
+/// Makes one finding of a full range and of the agent that got nothing of it. A full range is an error
+/// if an agent got nothing; as long as all have their share it is a warning.
+fn say_once_that_a_range_is_full(findings: &mut Vec<Finding>) {
+    let is_full = |finding: &Finding| finding.code == "range-full";
+    let is_known = findings.iter().any(is_full);
+    let is_short = findings.iter().any(says_full);
+    if is_known {
+        findings.retain(|finding| finding.code != "agent-refused" || !says_full(finding));
+    }
+    for finding in findings
+        .iter_mut()
+        .filter(|finding| is_full(finding) && !is_short)
+    {
+        finding.severity = Severity::Warning;
+    }
 }
 
 /// Returns whether a finding about an agent says that a range is full.

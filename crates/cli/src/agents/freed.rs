@@ -1,4 +1,4 @@
-//! What agents hold is freed.
+//! Commands that free what agents hold.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -249,7 +249,7 @@ fn reclaim_all(state: &MasterState) -> Change {
     }
 }
 
-/// What is lost with an agent's subnets.
+/// Sentence about containers of agents whose subnets are freed.
 const CONTAINERS: &str = "containers that still run there have addresses that other agents can get; they have to be restarted if the agent comes back";
 
 /// Returns what is lost with these agents.

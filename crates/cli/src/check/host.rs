@@ -28,7 +28,8 @@ use scene::Scene;
 /// - kernel: features, forwarding, reverse path filter, router advertisements
 /// - network: network managers, firewalls, UDP port 64000, MTUs
 /// - container engine: reachable, release
-/// - Mesos: CNI plugins, isolation, directories, ZooKeeper, leading master, worker threads, address, configuration
+/// - Mesos: CNI plugins, isolation, directories, ZooKeeper, leading master, worker threads
+/// - address of the agent, and configurations of the modules
 /// - libraries that the module needs
 ///
 /// Nothing is changed. As root the command tries what an agent makes in a network namespace of its
@@ -45,24 +46,19 @@ pub struct Options {
     role: Option<RoleOption>,
     /// Configuration file of the agent module. Without this option: the one that the Mesos on this
     /// host loads, or /etc/mesos/overlay/agent.json.
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    #[arg(long, value_name = "FILE")]
     agent_config: Option<PathBuf>,
     /// Configuration file of the master module. Without this option: the one that the Mesos on this
     /// host loads, or /etc/mesos/overlay/master.json.
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    #[arg(long, value_name = "FILE")]
     master_config: Option<PathBuf>,
     /// Library of the modules. Without this option: the one that the Mesos on this host loads, or
     /// /usr/lib/mesos/modules/libmesos_overlay.so.
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
     /// Directory that stands for / where configurations of network managers and Mesos are read, for an
     /// image of a host.
-    #[arg(
-        long,
-        value_name = "DIRECTORY",
-        default_value = "/",
-        verbatim_doc_comment
-    )]
+    #[arg(long, value_name = "DIRECTORY", default_value = "/")]
     root: PathBuf,
     #[command(flatten)]
     output: OutputOptions,

@@ -233,7 +233,7 @@ impl Conversion {
             if state == place::State::Different {
                 let message = "the file is there with other settings, and stays";
                 let remedy = "compare it with the output without --write, and move it away";
-                let finding = configuration::OTHER_FILE.finding(message, remedy);
+                let finding = configuration::FILE_IN_PLACE.finding(message, remedy);
                 self.findings.push(finding.about(&file.path));
             }
         }

@@ -21,6 +21,7 @@ use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
 use crate::output::page::{self, Page, count, styled};
 use crate::output::{Failure, OutputOptions, Report};
+use crate::status::overlay_finding;
 use crate::this_host::ThisHost;
 
 /// Time between two looks at the host. Containers that start or end meanwhile are no fault.
@@ -75,14 +76,14 @@ pub struct Check {
     containers: usize,
     /// Leaked addresses of this host.
     leaked: Vec<Leaked>,
-    /// What could not be seen, and what is no fault, one sentence each.
+    /// Remarks: parts that could not be seen, and what is no fault. One sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(skip)]
     findings: Vec<Finding>,
 }
 
-/// What the master says.
+/// Answers of the leading master.
 pub struct MasterPart {
     pub state: MasterState,
     pub overlays: Overlays,
@@ -171,6 +172,9 @@ impl Check {
     fn cluster(&mut self, master: &MasterPart, asks: bool) -> Result<(), Failure> {
         self.agents = master.state.agents.len();
         self.findings.extend(cluster::overlapping(&master.state));
+        let overlays = master.overlays.overlays.iter();
+        let orphaned = overlays.filter(|overlay| overlay.state == "orphaned");
+        self.findings.extend(orphaned.filter_map(overlay_finding));
         if asks {
             let answers = ask(&master.master, &master.state)?;
             self.agents_asked = answers.agents.len();
@@ -218,11 +222,11 @@ impl Check {
     }
 }
 
-/// What two looks at this host found.
+/// Result of two looks at this host.
 pub struct Looked {
     /// Address of the agent.
     pub agent: Option<Ipv4Addr>,
-    /// What both looks found.
+    /// Findings of both looks.
     pub compared: compare::Compared,
 }
 

@@ -75,7 +75,7 @@ fn double((one, other): &(Held, Held)) -> Finding {
         .about(one.subnet)
 }
 
-/// What to do about agents whose subnets are not their own.
+/// Remedy for agents whose subnets are not their own.
 const DELETE: &str =
     "Drain and stop one of the agents, delete it (mesos-overlay agents delete), and start it again";
 

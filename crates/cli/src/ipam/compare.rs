@@ -21,7 +21,7 @@ const NAMED: usize = 10;
 /// Result of a comparison.
 #[derive(Debug, Default)]
 pub struct Compared {
-    /// What is wrong.
+    /// Findings.
     pub findings: Vec<Finding>,
     /// Leaked addresses.
     pub leaked: Vec<Leaked>,

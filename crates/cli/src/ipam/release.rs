@@ -68,7 +68,7 @@ pub struct Released {
     released: Vec<Leaked>,
     /// Addresses of the report that are not leaked any more, and stay.
     kept: Vec<Leaked>,
-    /// What could not be seen, one sentence each.
+    /// Parts that could not be seen, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What this host has: its agent's subnets, host-local's files, and containers of Mesos and Docker.
+//! View of this host: its agent's subnets, host-local's files, and containers of Mesos and Docker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -60,14 +60,14 @@ pub struct MesosContainer {
     pub addresses: Vec<(String, IpAddr)>,
 }
 
-/// What this host has.
+/// View of this host.
 #[derive(Debug)]
 pub struct HostView {
     /// Address of the agent.
     pub agent: Option<Ipv4Addr>,
     /// Overlays of the agent.
     pub overlays: BTreeMap<String, HostOverlay>,
-    /// What the agent says about overlays that it removes.
+    /// Sentences of the agent about overlays that it removes.
     pub mentioned: Vec<String>,
     /// Files of host-local, by directory.
     pub files: BTreeMap<String, Vec<Reserved>>,
@@ -85,7 +85,7 @@ pub struct HostView {
     pub now: SystemTime,
 }
 
-/// Where to look on this host.
+/// Places to look at on this host.
 #[derive(Debug)]
 pub struct Place {
     http: Http,

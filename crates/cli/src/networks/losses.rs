@@ -1,4 +1,4 @@
-//! What a change of an overlay takes away, in sentences without a full stop.
+//! Losses by a change of an overlay, in sentences without a full stop.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use overlay_core::config::{agent, master};
 use overlay_core::host_api::names::{DOCKER_BRIDGE_PREFIX, MESOS_BRIDGE_PREFIX, parse_bridge_name};
 use overlay_host::survey;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
-use super::answers::{Answers, Overlay};
+use super::answers::Answers;
 use super::files::{Kind, Place, State};
 use super::{Layout, Options, PlaceOptions, Role};
 use crate::output::Failure;
@@ -43,7 +44,7 @@ pub fn places(answers: &Answers, options: &PlaceOptions) -> Result<Vec<Place>, F
     let dir = &options.config_dir;
     let mut places = Vec::new();
     if answers.role.has_master() {
-        let text = pretty(&master_json(answers, options));
+        let text = master_json(answers, options);
         master::parse("master.json", &text).map_err(|error| error.to_string())?;
         places.push(configuration(dir.join("master.json"), text));
         let mut modules = vec![(ModuleKind::Master, dir.join("master.json"))];
@@ -89,8 +90,8 @@ pub fn places(answers: &Answers, options: &PlaceOptions) -> Result<Vec<Place>, F
     Ok(places)
 }
 
-fn pretty(value: &Value) -> String {
-    // A Value always serializes.
+fn pretty(value: &impl Serialize) -> String {
+    // Structures of texts and numbers always serialize.
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
@@ -99,42 +100,83 @@ fn configuration(path: PathBuf, text: String) -> Place {
     let has_password = text.contains("zk://") && text.contains('@');
     Place {
         mode: if has_password { 0o600 } else { 0o644 },
-        remedy: "compare both, and change the file yourself".to_owned(),
+        remedy: "compare both, and change the file yourself where it differs".to_owned(),
         path,
         kind: Kind::Json(text),
     }
 }
 
-fn master_json(answers: &Answers, options: &PlaceOptions) -> Value {
-    let overlays: Vec<Value> = answers.overlays.iter().map(overlay_json).collect();
-    let mut network = json!({
-        "vtep_subnet": answers.vtep_subnet,
-        "vtep_mac_oui": OUI,
-        "overlays": overlays,
-    });
-    if let Some(subnet) = &answers.vtep_subnet6 {
-        network["vtep_subnet6"] = json!(subnet);
-    }
-    let mut config = json!({ "replicated_log_dir": options.log_dir, "network": network });
-    if let (Some(zk), Some(quorum)) = (&answers.zk, answers.quorum) {
-        config["zk"] = json!({ "url": zk, "quorum": quorum });
-    }
-    config
+/// `master.json`.
+#[derive(Serialize)]
+struct MasterFile<'a> {
+    replicated_log_dir: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zk: Option<Zk<'a>>,
+    network: Network<'a>,
 }
 
-fn overlay_json(overlay: &Overlay) -> Value {
-    let mut object = Map::new();
-    object.insert("name".to_owned(), json!(overlay.name));
-    for (range, subnet, prefix) in [
-        (overlay.v4, "subnet", "prefix"),
-        (overlay.v6, "subnet6", "prefix6"),
-    ] {
-        if let Some((net, length)) = range {
-            object.insert(subnet.to_owned(), json!(net));
-            object.insert(prefix.to_owned(), json!(length));
-        }
-    }
-    Value::Object(object)
+#[derive(Serialize)]
+struct Zk<'a> {
+    url: &'a str,
+    quorum: u32,
+}
+
+#[derive(Serialize)]
+struct Network<'a> {
+    vtep_subnet: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vtep_subnet6: Option<&'a str>,
+    vtep_mac_oui: &'static str,
+    overlays: Vec<OverlayEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct OverlayEntry<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet: Option<IpNet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet6: Option<IpNet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix6: Option<u8>,
+}
+
+fn master_json(answers: &Answers, options: &PlaceOptions) -> String {
+    let overlays = answers.overlays.iter().map(|overlay| OverlayEntry {
+        name: &overlay.name,
+        subnet: overlay.v4.map(|(net, _)| net),
+        prefix: overlay.v4.map(|(_, prefix)| prefix),
+        subnet6: overlay.v6.map(|(net, _)| net),
+        prefix6: overlay.v6.map(|(_, prefix)| prefix),
+    });
+    let zk = answers.zk.as_deref().zip(answers.quorum);
+    pretty(&MasterFile {
+        replicated_log_dir: &options.log_dir,
+        zk: zk.map(|(url, quorum)| Zk { url, quorum }),
+        network: Network {
+            vtep_subnet: &answers.vtep_subnet,
+            vtep_subnet6: answers.vtep_subnet6.as_deref(),
+            vtep_mac_oui: OUI,
+            overlays: overlays.collect(),
+        },
+    })
+}
+
+/// `agent.json` and `agent-master.json`.
+#[derive(Serialize)]
+struct AgentFile<'a> {
+    cni_dir: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    master: Option<&'a str>,
+    network_config: Bridges,
+}
+
+#[derive(Serialize)]
+struct Bridges {
+    mesos_bridge: bool,
+    docker_bridge: bool,
 }
 
 /// Returns the configuration of an agent module, with bridges or without.
@@ -143,31 +185,58 @@ fn agent_json(
     options: &PlaceOptions,
     has_bridges: bool,
 ) -> Result<String, Failure> {
-    let mut config = json!({
-        "cni_dir": options.cni_dir,
-        "network_config": {
-            "mesos_bridge": has_bridges,
-            "docker_bridge": has_bridges && answers.docker,
+    let text = pretty(&AgentFile {
+        cni_dir: &options.cni_dir,
+        master: answers.master.as_deref(),
+        network_config: Bridges {
+            mesos_bridge: has_bridges,
+            docker_bridge: has_bridges && answers.docker,
         },
     });
-    if let Some(master) = &answers.master {
-        config["master"] = json!(master);
-    }
-    let text = pretty(&config);
     agent::parse("agent.json", &text).map_err(|error| error.to_string())?;
     Ok(text)
 }
 
+/// List of modules.
+#[derive(Serialize)]
+struct List<'a> {
+    libraries: [Library<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Library<'a> {
+    file: &'a Path,
+    modules: Vec<Module<'a>>,
+}
+
+#[derive(Serialize)]
+struct Module<'a> {
+    name: &'static str,
+    parameters: [Parameter<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Parameter<'a> {
+    key: &'static str,
+    value: &'a Path,
+}
+
 /// Returns a list of modules.
 fn list(path: PathBuf, options: &PlaceOptions, modules: &[(ModuleKind, PathBuf)]) -> Place {
-    let modules: Vec<Value> = modules
-        .iter()
-        .map(|(kind, config)| {
-            let parameter = json!({ "key": kind.parameter(), "value": config });
-            json!({ "name": kind.name(), "parameters": [parameter] })
-        })
-        .collect();
-    let text = pretty(&json!({ "libraries": [{ "file": options.module, "modules": modules }] }));
+    let modules = modules.iter().map(|(kind, config)| Module {
+        name: kind.name(),
+        parameters: [Parameter {
+            key: kind.parameter(),
+            value: config,
+        }],
+    });
+    let library = Library {
+        file: &options.module,
+        modules: modules.collect(),
+    };
+    let text = pretty(&List {
+        libraries: [library],
+    });
     Place {
         remedy: "add the entry of \"libraries\" to the file".to_owned(),
         ..configuration(path, text)

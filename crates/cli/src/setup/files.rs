@@ -100,6 +100,22 @@ impl Place {
         })
     }
 
+    /// Returns what to do about a file with other content. Of JSON it names the keys that differ.
+    pub fn remedy(&self, root: &Path) -> String {
+        let keys = match &self.kind {
+            Kind::Json(wanted) => {
+                let path = self.below(root);
+                let there = host_files::read_text(&path, Links::Follow, MAX_SIZE);
+                differing_keys(&there.unwrap_or_default(), wanted)
+            }
+            _ => Vec::new(),
+        };
+        match keys.is_empty() {
+            true => self.remedy.clone(),
+            false => format!("{} ({} in it)", self.remedy, keys.join(", ")),
+        }
+    }
+
     fn is_same(&self, there: &str) -> bool {
         match &self.kind {
             Kind::Directory => true,
@@ -143,6 +159,19 @@ impl Place {
         };
         written.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
     }
+}
+
+/// Returns the keys of an object whose values another one lacks, or has otherwise.
+fn differing_keys(there: &str, wanted: &str) -> Vec<String> {
+    let object = |text: &str| match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => object,
+        _ => serde_json::Map::new(),
+    };
+    let (there, wanted) = (object(there), object(wanted));
+    let differing = wanted
+        .iter()
+        .filter(|(key, value)| there.get(*key) != Some(*value));
+    differing.map(|(key, _)| key.clone()).collect()
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Use of an agent's addresses for containers.
 
-use super::found::Found;
+use super::found::{Found, clause};
 use crate::answers::AgentOverlay;
 use crate::finding::kinds::addresses;
 
@@ -14,7 +14,7 @@ pub fn findings(subject: &str, overlay: &AgentOverlay) -> Vec<Found> {
         };
         let what = format!(
             "addresses of overlay {} for {containerizer} containers on this agent",
-            overlay.info.name
+            clause(&overlay.info.name)
         );
         let free = total.saturating_sub(in_use);
         let finding = match free {

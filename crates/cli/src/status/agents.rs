@@ -53,8 +53,8 @@ pub fn examine(agents: &[answers::Agent], all: bool) -> (Agents, Vec<Found>) {
 
 /// Returns a note about masters and agents of different releases.
 pub fn mixed_releases(state: &MasterState, agents: &Agents) -> Option<String> {
-    let master = state.release.as_deref().unwrap_or(UNKNOWN_RELEASE);
-    let is_mixed = agents.releases.keys().any(|release| release != master);
+    let master = clause(state.release.as_deref().unwrap_or(UNKNOWN_RELEASE));
+    let is_mixed = agents.releases.keys().any(|release| *release != master);
     let releases = agents.releases.iter();
     let releases: Vec<String> = releases
         .map(|(release, number)| format!("{release} on {}", count(*number, "agent")))
@@ -144,7 +144,7 @@ pub fn overlay_states(subject: &str, overlays: &[answers::AgentOverlay]) -> Vec<
 
 /// Returns the finding for the state of an overlay on the agent `subject`.
 fn overlay_state(subject: &str, overlay: &answers::AgentOverlay) -> Option<Found> {
-    let name = &overlay.info.name;
+    let name = &clause(&overlay.info.name);
     let state = overlay.state.as_ref();
     let error = state.and_then(|state| state.error.as_deref());
     let finding = match (state.map(|state| state.status.as_str()), error) {

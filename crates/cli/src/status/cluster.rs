@@ -154,7 +154,7 @@ fn ask(master: &Master, extent: Extent, view: &mut View) -> Result<(), Failure> 
             return Ok(());
         }
     };
-    view.report.release.clone_from(&state.release);
+    view.report.release = state.release.as_deref().map(clause);
     let problems = state.problems.iter();
     view.found
         .extend(problems.map(|problem| Found::lasting(cluster_problem(problem))));
@@ -173,8 +173,9 @@ fn add_overlays(overlays: &Overlays, view: &mut View) {
         view.found
             .extend(overlay_finding(overlay).map(Found::lasting));
         if let Some(capacity) = &overlay.agent_subnets {
-            let what = format!("overlay {}", overlay.name);
-            let findings = ranges::examine(capacity, &overlay.name, &what, "subnets");
+            let name = clause(&overlay.name);
+            let what = format!("overlay {name}");
+            let findings = ranges::examine(capacity, &name, &what, "subnets");
             view.found.extend(findings.map(Found::lasting));
         }
         // One that was removed is remembered, and is nothing to look at.
@@ -188,9 +189,9 @@ fn describe(overlay: &answers::Overlay) -> Overlay {
     let info = overlay.info.as_ref().or(overlay.file.as_ref());
     let ranges = info.map(|info| info.subnet.into_iter().chain(info.subnet6));
     Overlay {
-        name: overlay.name.clone(),
-        state: overlay.state.clone(),
-        source: overlay.source.clone(),
+        name: clause(&overlay.name),
+        state: clause(&overlay.state),
+        source: clause(&overlay.source),
         ranges: ranges
             .into_iter()
             .flatten()
@@ -201,8 +202,9 @@ fn describe(overlay: &answers::Overlay) -> Overlay {
     }
 }
 
-fn overlay_finding(overlay: &answers::Overlay) -> Option<Finding> {
-    let name = &overlay.name;
+/// Returns what is wrong with an overlay as a whole.
+pub fn overlay_finding(overlay: &answers::Overlay) -> Option<Finding> {
+    let name = clause(&overlay.name);
     let holders = overlay_core::util::line::list_first(&overlay.holders, 5);
     let finding = match overlay.state.as_str() {
         "left_out" => {
@@ -234,7 +236,7 @@ fn add_vteps(state: &MasterState, view: &mut View) {
     view.found.extend(findings.map(Found::lasting));
     let ranges = std::iter::once(&network.vtep_subnet).chain(&network.vtep_subnet6);
     view.report.vteps = Some(Vteps {
-        ranges: ranges.cloned().collect(),
+        ranges: ranges.map(|range| clause(range)).collect(),
         addresses: network.vteps,
     });
 }

@@ -62,7 +62,7 @@ pub fn findings(operations: &[Operation]) -> Vec<Finding> {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        let message = format!("this host is not as its agent wants it, to mend it: {named}{more}");
+        let message = format!("this host is not as its agent wants it; needed: {named}{more}");
         kind.finding(
             message,
             "Start the agent if it does not run; otherwise find the program that changes these objects",

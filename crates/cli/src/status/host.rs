@@ -1,7 +1,6 @@
 //! Examination of this host: its overlay agent, and the objects that the agent manages.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -83,8 +82,7 @@ pub fn find(
 /// Looks at this host.
 ///
 /// # Errors
-/// The agent wants a login, or refuses this one. The configuration that the command line names
-/// cannot be read.
+/// The configuration that the command line names cannot be read.
 pub fn look(
     http: &Http,
     host: &ThisHost,
@@ -103,10 +101,14 @@ pub fn look(
             view.agent = Some(agent.ip);
             examine_agent(&agent, &mut view);
             if let Some(config) = config {
-                compare(&http, place, &config, &agent, &mut view)?;
+                compare(&http, place, &config, &agent, &mut view);
             }
         }
-        Err(error @ AskError::Unauthorized(_)) => return Err(error.into()),
+        Err(AskError::Unauthorized(sentence)) => {
+            let sentence = clause(&sentence);
+            view.notes
+                .push(format!("This host was not looked at: {sentence}."));
+        }
         Err(error) => {
             view.found.push(Found::lasting(silent(place, &error)));
             view.notes.push(
@@ -165,10 +167,7 @@ fn with_socket(host: &ThisHost, mut config: AgentConfig) -> AgentConfig {
     let variable = host.agent_module();
     let variable = variable.and_then(|(process, _)| process.variable("DOCKER_HOST"));
     let socket = || overlay_core::config::agent::docker_socket(variable?).ok();
-    config.docker_socket = config
-        .docker_socket
-        .take()
-        .or_else(|| socket().map(PathBuf::from));
+    config.docker_socket = config.docker_socket.take().or_else(socket);
     config
 }
 
@@ -178,7 +177,7 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
     let master = agent.master.as_deref();
     let report = &mut view.report;
     report.answers = true;
-    report.registered = Some(agent.registered);
+    report.registered = agent.registered;
     report.master = master.map(|pid| {
         pid.rsplit_once('@')
             .map_or(pid, |(_, address)| address)
@@ -204,7 +203,7 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
     for overlay in &agent.overlays {
         view.found.extend(addresses::findings(&subject, overlay));
     }
-    if !agent.registered && agent.problems.is_empty() {
+    if agent.registered == Some(false) && agent.problems.is_empty() {
         let message = match &view.report.master {
             Some(master) => format!("the agent is not registered with the master at {master}"),
             None => "the agent knows no leading master".to_owned(),
@@ -218,31 +217,28 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
 fn describe(overlay: &AgentOverlay) -> HostOverlay {
     let state = overlay.state.as_ref();
     HostOverlay {
-        name: overlay.info.name.clone(),
-        status: state.map(|state| state.status.clone()),
+        name: clause(&overlay.info.name),
+        status: state.map(|state| clause(&state.status)),
         error: state.and_then(|state| state.error.as_deref()).map(clause),
         subnets: overlay.subnets().map(|net| net.to_string()).collect(),
         bridges: overlay
             .bridges()
-            .map(|bridge| bridge.name.clone())
+            .map(|bridge| clause(&bridge.name))
             .collect(),
         addresses: overlay.addresses.clone(),
     }
 }
 
 /// Compares the host with what the agent wants.
-fn compare(
-    http: &Http,
-    place: &Place,
-    config: &AgentConfig,
-    agent: &OwnAgent,
-    view: &mut View,
-) -> Result<(), Failure> {
-    if agent.overlays.is_empty() && !agent.registered {
+fn compare(http: &Http, place: &Place, config: &AgentConfig, agent: &OwnAgent, view: &mut View) {
+    let Some(registered) = agent.registered else {
+        return view.notes.push(of_another_release());
+    };
+    if agent.overlays.is_empty() && !registered {
         let note =
             "This host was not compared with what its agent wants: the agent has no overlays yet.";
         view.notes.push(note.to_owned());
-        return Ok(());
+        return;
     }
     let overlays = match overlays(http, &place.address) {
         Ok(overlays) => overlays,
@@ -251,18 +247,20 @@ fn compare(
             view.notes.push(format!(
                 "This host was not compared with what its agent wants: {sentence}."
             ));
-            return Ok(());
+            return;
         }
     };
     let peers = match peers(http, &place.address) {
         Ok(peers) => peers,
-        Err(AskError::Refused(404, _)) => {
-            let note = "Routes, neighbours and FDB entries of peers were not compared: the agent is of a release that \
-                        does not show its peers.";
-            view.notes.push(note.to_owned());
+        // What another release wants is not always what this one wants.
+        Err(AskError::Refused(404, _)) => return view.notes.push(of_another_release()),
+        Err(error) => {
+            view.notes.push(format!(
+                "Routes, neighbours and FDB entries of peers were not compared: {}.",
+                clause(&error.to_string())
+            ));
             None
         }
-        Err(error) => return Err(error.into()),
     };
     let master = agent
         .master
@@ -278,10 +276,14 @@ fn compare(
         view.notes.push(format!(
             "This host was not compared with what its agent wants: the master sent invalid values of overlay {name}."
         ));
-        return Ok(());
+        return;
     }
     add_comparison(&states, agent, view);
-    Ok(())
+}
+
+fn of_another_release() -> String {
+    "This host was not compared with what its agent wants: the agent is of an earlier release, or of the C++ module."
+        .to_owned()
 }
 
 fn add_comparison(states: &DesiredStates, agent: &OwnAgent, view: &mut View) {

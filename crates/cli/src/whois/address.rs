@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(found.agent.as_deref(), Some("10.0.0.1"));
         assert_eq!(
             found.subnets,
-            ["9.0.1.0/24 of dcos", "fd01:b::1:0:0:0/80 of dcos"]
+            ["9.0.1.0/24 of dcos", "fd01:b:0:0:1::/80 of dcos"]
         );
     }
 }

@@ -2,12 +2,16 @@
 
 use std::io;
 
+use overlay_core::util::line::one_line;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::finding::Finding;
 use crate::output::Report;
 use crate::output::page::{DIM, Page, styled};
+
+/// Longest value that is shown, in characters.
+const MAX_VALUE: usize = 500;
 
 /// What has an address or a name.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -185,7 +189,8 @@ impl Match {
             ("MAC of VTEP", self.vtep_mac.clone()),
         ];
         let said = lines.into_iter();
-        said.filter_map(|(label, value)| Some((label, value?)))
+        // Names are those that frameworks and hosts give themselves.
+        said.filter_map(|(label, value)| Some((label, one_line(&value?, MAX_VALUE).into_owned())))
             .collect()
     }
 }

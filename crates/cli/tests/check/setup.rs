@@ -187,6 +187,10 @@ fn what_is_there_is_never_changed() {
     // Where ZooKeeper is comes from the file of Mesos's packages.
     let findings = json["findings"].to_string();
     assert!(findings.contains("append ,network/cni"), "{findings}");
+    assert!(
+        findings.contains("where it differs (cni_dir, master, network_config in it)"),
+        "{findings}"
+    );
     let content = json["files"][0]["content"].as_str().unwrap();
     assert!(
         content.contains("\"master\": \"file:///etc/mesos/zk\""),

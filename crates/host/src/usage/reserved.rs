@@ -44,7 +44,7 @@ pub struct Reserved {
     pub inode: u64,
 }
 
-/// What is known of the containers of this host.
+/// Knowledge of the containers of this host.
 #[derive(Clone, Debug, Default)]
 pub struct Containers {
     /// Start of the host.

@@ -76,13 +76,16 @@ fn create(path: &Path, content: &Value) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.{}", std::process::id()));
-    let result = fill(&temporary, content).and_then(|()| fs::hard_link(&temporary, path));
-    // Only this program's own file has this name.
-    match &result {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.exists() => {}
-        _ => fs::remove_file(&temporary)?,
+    if let Err(error) = fill(&temporary, content) {
+        // A file of this name that was there before is not this program's.
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            let _ = fs::remove_file(&temporary);
+        }
+        return Err(error);
     }
-    result
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary)?;
+    linked
 }
 
 fn fill(path: &Path, content: &Value) -> io::Result<()> {

@@ -343,7 +343,7 @@ fn files_are_written_once_and_never_over_others() {
     let before = fs::read(path.join("master.json")).unwrap();
     let (states, findings) = write(&with("  vtep_subnet: 44.128.0.0/16"));
     assert_eq!(states, [State::Different, State::NotWritten]);
-    assert_eq!(findings[0].code, "file-is-different");
+    assert_eq!(findings[0].code, "file-in-place");
     assert_eq!(fs::read(path.join("master.json")).unwrap(), before);
     assert_eq!(names(), ["master.json"]);
 

@@ -107,13 +107,6 @@ pub const CONTRADICTS_LOG: Kind = Kind::error(
     "the-configuration-contradicts-the-stored-allocations",
 );
 
-/// A file that is not overwritten.
-pub const OTHER_FILE: Kind = Kind::error(
-    "file-is-different",
-    "A file that would be written is there with other settings",
-    "program.md#config-from-dcos",
-);
-
 /// A range that DC/OS uses otherwise.
 pub const DCOS_RANGE: Kind = Kind::warning(
     "dcos-range-overlap",
@@ -138,6 +131,5 @@ pub const ALL: &[&Kind] = &[
     &OVERLAY_UNUSABLE,
     &FILE_IN_PLACE,
     &CONTRADICTS_LOG,
-    &OTHER_FILE,
     &DCOS_RANGE,
 ];
