@@ -85,7 +85,7 @@ impl Own {
             (name, overlay.addresses.clone())
         });
         Own {
-            registered: own.registered,
+            registered: own.registered.unwrap_or(true),
             master: own
                 .master
                 .as_deref()
