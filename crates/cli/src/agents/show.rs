@@ -113,7 +113,10 @@ pub fn show(options: &Options) -> Result<Show, Failure> {
         Slaves::default()
     });
     let given = options.agent.as_str();
-    let ip: Option<Ipv4Addr> = given.parse().ok().or_else(|| slaves.find(given));
+    let ip: Option<Ipv4Addr> = match given.parse() {
+        Ok(ip) => Some(ip),
+        Err(_) => slaves.find(given)?,
+    };
     let ip = ip.ok_or_else(|| {
         format!(
             "Mesos knows no agent {given}; give its address, as mesos-overlay agents list shows it"

@@ -1,7 +1,6 @@
 //! Examination of this host: its overlay agent, and the objects that the agent manages.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -168,10 +167,7 @@ fn with_socket(host: &ThisHost, mut config: AgentConfig) -> AgentConfig {
     let variable = host.agent_module();
     let variable = variable.and_then(|(process, _)| process.variable("DOCKER_HOST"));
     let socket = || overlay_core::config::agent::docker_socket(variable?).ok();
-    config.docker_socket = config
-        .docker_socket
-        .take()
-        .or_else(|| socket().map(PathBuf::from));
+    config.docker_socket = config.docker_socket.take().or_else(socket);
     config
 }
 
