@@ -30,10 +30,10 @@ static PEM: LazyLock<Regex> = LazyLock::new(|| {
 });
 /// User and password in a URL: up to the last `@` before its end. Slashes may be escaped.
 static URL: LazyLock<Regex> =
-    LazyLock::new(|| regex(r#"([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})[^\s"'<>]*@"#));
+    LazyLock::new(|| regex(r#"([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})[^ \t-\r"'<>]*@"#));
 /// User and password of a proxy without a scheme.
 static PROXY: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r#"((?i-u:proxy)[A-Za-z0-9_.-]*\\?["']?[ \t]*[:=][ \t]*\\?["']?)[^\s"'<>]+@"#)
+    regex(r#"((?i-u:proxy)[A-Za-z0-9_.-]*\\?["']?[ \t]*[:=][ \t]*\\?["']?)[^ \t-\r"'<>]+@"#)
 });
 /// Header of HTTP, up to the end of its line or string.
 static HEADER: LazyLock<Regex> = LazyLock::new(|| {
@@ -51,7 +51,7 @@ static PAIR: LazyLock<Regex> = LazyLock::new(|| {
         r"([A-Za-z0-9_.-]*(?i-u:{NAMES})[A-Za-z0-9_.-]*|(?-u:\b)(?i-u:{WHOLE_NAMES})(?-u:\b))"
     );
     let between = r#"(\\?["']?[ \t]*(?::|=)[ \t]*)"#;
-    let value = r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^\s,;&"'}\]]+[^\r\n,;&"'}\]]*)"#;
+    let value = r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^ \t-\r,;&"'}\]]+[^\r\n,;&"'}\]]*)"#;
     regex(&format!("{name}{between}{value}"))
 });
 /// JSON web token.
@@ -62,6 +62,7 @@ static HEX: LazyLock<Regex> = LazyLock::new(|| regex(r"([0-9A-Fa-f]{12})[0-9A-Fa
 /// Base64 of 32 bytes and more, of both alphabets: keys, and paths.
 static BASE64: LazyLock<Regex> = LazyLock::new(|| regex(r"[A-Za-z0-9+/_-]{43,}={0,2}"));
 
+/// Compiles a pattern. Classes of Unicode such as `\s` are not built in.
 fn regex(pattern: &str) -> Regex {
     #[allow(
         clippy::expect_used,
