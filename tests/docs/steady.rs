@@ -75,7 +75,7 @@ fn line(line: &str) -> String {
         let is_time = is_number
             && words
                 .get(index + 1)
-                .is_some_and(|unit| ["ms", "s"].contains(unit));
+                .is_some_and(|unit| ["ms", "s"].contains(&unit.trim_end_matches(',')));
         if is_time
             || is_release(words[index])
             || is_duration(words[index])
@@ -111,6 +111,10 @@ fn only_what_varies_is_left_out() {
     assert_eq!(
         output("3: vtep1024: <UP> mtu 1450 qlen 1"),
         output("12: vtep1024: <UP> mtu 1450 qlen 9")
+    );
+    assert_eq!(
+        output("vtep answers in 0.10 ms, gateway answers in 2 ms"),
+        output("vtep answers in 0.09 ms, gateway answers in 1 ms")
     );
     assert_ne!(
         output("3: vtep1024: <UP> mtu 1450"),

@@ -72,12 +72,12 @@ impl NotDone {
 pub struct Change {
     /// True if the change was made; false if it would be.
     pub done: bool,
-    /// What was sent to the master, or would be.
+    /// Requests that were sent to the master, or would be.
     pub requests: Vec<Request>,
-    /// What is lost, or would be, and what happens then: one sentence each.
+    /// Losses by the change, and what happens then: one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<String>,
-    /// What else there is to know, one sentence each.
+    /// Further remarks, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

@@ -12,6 +12,9 @@ pub use candidates::Place;
 pub use http::{AskError, Http};
 pub use master::{Master, Unserved};
 
+/// Beginning of the address of a master that speaks https.
+const HTTPS: &str = "https://";
+
 /// Options that say where the cluster is and how to log in.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
@@ -46,6 +49,12 @@ pub struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
+    /// Returns true if requests go over https.
+    pub fn is_https(&self) -> bool {
+        let master = self.master.as_deref().unwrap_or_default();
+        self.https || self.ca_file.is_some() || master.starts_with(HTTPS)
+    }
+
     /// Returns the time limit of each request.
     pub fn limit(&self) -> Duration {
         Duration::from_secs(self.timeout)

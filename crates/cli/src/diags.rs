@@ -21,6 +21,7 @@ use crate::output::page::{DIM, Page, count, styled};
 use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, Report, finish};
 use bundle::Bundle;
+use command::Tools;
 use sources::{Collector, Mesos};
 
 /// Collects an archive for a bug report.
@@ -91,6 +92,7 @@ fn collect(options: &Options) -> Result<Diagnostics, Failure> {
         mesos: &mesos,
         connection: &options.connection,
         since: (!options.no_logs).then_some(options.since),
+        tools: Tools::new(sources::TOOLS_LIMIT),
         progress: &progress,
     }
     .collect();

@@ -51,7 +51,7 @@ pub struct OutputOptions {
     /// Form of the output: a table for people, or JSON for programs.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Format,
-    /// Whether to use colours. "auto" uses them on a terminal, unless NO_COLOR is set.
+    /// Use of colours. "auto" uses them on a terminal, unless NO_COLOR is set.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub color: Color,
 }
@@ -126,14 +126,9 @@ pub fn refuse(sentence: &str) -> ExitCode {
 
 /// Prints an error, and returns an exit status.
 pub fn fail(status: u8, sentence: &str) -> ExitCode {
-    let stderr = AutoStream::auto(io::stderr());
-    let mut page_out = stderr;
-    let _ = writeln!(
-        page_out,
-        "{}error:{} {sentence}",
-        page::ERROR.render(),
-        page::ERROR.render_reset()
-    );
+    let mut stderr = AutoStream::auto(io::stderr());
+    let word = page::styled(page::ERROR, "error:");
+    let _ = writeln!(stderr, "{word} {}", page::printable(sentence));
     ExitCode::from(status)
 }
 

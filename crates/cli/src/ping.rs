@@ -1,5 +1,6 @@
 //! `mesos-overlay ping`: probes the paths from this host to other agents.
 
+mod choose;
 mod diagnosis;
 mod echo;
 mod plan;
@@ -17,22 +18,22 @@ use overlay_core::util::family::Family;
 use overlay_host::lookup::{Decision, Flow, Judgement, Protocol, Question, Rules};
 
 use crate::answers::Agent;
-use crate::answers::mesos::Slaves;
-use crate::connection::{ConnectionOptions, Master};
+use crate::connection::ConnectionOptions;
 use crate::finding::Finding;
 use crate::finding::kinds::{host, path};
 use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::paths::entries::{device_fault, rule_faults};
 use crate::paths::local::{self, Local};
-use crate::paths::model::{Model, PORT, Place};
+use crate::paths::model::{Model, PORT};
 use crate::paths::source;
-use crate::resolve;
 use crate::this_host::ThisHost;
+use choose::choose;
+pub use choose::resolve;
 pub use diagnosis::family_word;
 use diagnosis::{Cell, Here, Row};
 use echo::{Echo, MIN_BYTES, Outcome, Pace, Request};
-use plan::{Chosen, Column, LIMIT, Sizes, Sources, Target};
+use plan::{Chosen, Column, Sizes, Sources, Target};
 use report::{PeerResult, PingReport};
 
 /// Requests per second.
@@ -46,6 +47,11 @@ const LONG_PATIENCE: Duration = Duration::from_millis(3500);
 const ATTEMPTS: u32 = 2;
 /// Pause before entries that are wrong are read again: the agent may be about to write them.
 const SETTLING: Duration = Duration::from_millis(1500);
+/// Column of the agents' own addresses.
+const UNDERLAY: Column = Column {
+    target: Target::Underlay,
+    family: Family::V4,
+};
 /// MTU of a VXLAN device where this host has none.
 const USUAL_VTEP_MTU: u32 = 1450;
 
@@ -56,14 +62,14 @@ const USUAL_VTEP_MTU: u32 = 1450;
 /// Findings tell apart: a host that does not answer, UDP port 64000 that is dropped, an entry of this
 /// host that is wrong, a gateway that is missing, a way back that is broken, an MTU that is too small.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, after_long_help = EXAMPLES)]
+#[command(verbatim_doc_comment, after_long_help = EXAMPLES, after_help = EXAMPLES)]
 pub struct Options {
     /// Agents to probe: address or name of the agent, address of its VTEP, or any address in one of
     /// its subnets, which is then probed as well. Without any: all, or 50 of them that are evenly
     /// distributed.
     #[arg(value_name = "AGENT", verbatim_doc_comment)]
     agents: Vec<String>,
-    /// Probe every agent, however many there are (some 1,000 packets of small size take 2 s).
+    /// Probe every agent, however many there are, with 500 packets per second.
     #[arg(long, conflicts_with = "agents")]
     all: bool,
     /// Size of large packets to VTEPs and containers with the IP header, in bytes. Without this
@@ -78,7 +84,7 @@ pub struct Options {
     /// Probe only IPv4 addresses.
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
-    /// Probe only IPv6 addresses of the overlays, and the hosts, which have IPv4 addresses.
+    /// Probe only IPv6 addresses of the overlays, besides the hosts' own ones, which are IPv4.
     #[arg(short = '6', long)]
     ipv6: bool,
     #[command(flatten)]
@@ -115,7 +121,10 @@ fn probe(options: &Options) -> Result<PingReport, Failure> {
     let model = run.source.model.clone();
     let chosen = choose(options, &model, run.source.master.as_ref())?;
     let has_tunnel = run.local.device.is_some();
-    let columns = plan::columns(&chosen, &options.families(), has_tunnel);
+    let mut columns = plan::columns(&chosen, &options.families(), has_tunnel);
+    if options.ipv6 && !chosen.is_empty() {
+        columns.insert(0, UNDERLAY);
+    }
     let rows = run.probe(&chosen, &columns, &model)?;
     let (findings, mut notes) = run.findings(&rows, &columns, &model)?;
     run.notes.append(&mut notes);
@@ -210,11 +219,14 @@ impl Prober {
         family: Family,
     ) -> Result<(PeerResult, Vec<Finding>), Failure> {
         let chosen = [Chosen { peer, address }];
-        let columns = plan::columns(&chosen, &[family], self.local.device.is_some());
+        let mut columns = plan::columns(&chosen, &[family], self.local.device.is_some());
+        if family == Family::V6 {
+            columns.insert(0, UNDERLAY);
+        }
         let rows = self.probe(&chosen, &columns, model)?;
         let (findings, _) = self.findings(&rows, &columns, model)?;
-        let results = rows.iter().map(|row| PeerResult::of(row, &columns));
-        let result = results.last().ok_or("nothing was probed")?;
+        let row = rows.first().ok_or("nothing was probed")?;
+        let result = PeerResult::of(row, &columns);
         Ok((result, findings))
     }
 
@@ -302,9 +314,8 @@ impl Prober {
         model: &Model,
     ) -> Result<(Vec<Finding>, Vec<String>), Failure> {
         let mut first = self.examine(rows, columns, model);
-        let is_of_entries = |(findings, _): &(Vec<Finding>, Vec<String>)| {
-            findings.iter().any(|finding| is_local(finding))
-        };
+        let is_of_entries =
+            |(findings, _): &(Vec<Finding>, Vec<String>)| findings.iter().any(is_local);
         if is_of_entries(&first) && self.source.master.is_some() {
             // The master may have known peers before this host did.
             std::thread::sleep(SETTLING);
@@ -326,7 +337,7 @@ impl Prober {
         let mut device = self.local.device.as_ref();
         if let Some(own) = own.filter(|_| has_master) {
             if let Some(fault) = device_fault(&self.local, own) {
-                findings.push(fault.finding(own.ip, &self.local.vtep.clone().unwrap_or_default()));
+                findings.push(fault.finding(own.ip, self.local.vtep.clone().unwrap_or_default()));
                 device = None;
             } else {
                 let rules = rule_faults(&self.local, own).into_iter();
@@ -560,96 +571,4 @@ fn again(
             cell.small = outcome;
         },
     )
-}
-
-/// Returns the peers to probe.
-fn choose<'m>(
-    options: &Options,
-    model: &'m Model,
-    master: Option<&Master>,
-) -> Result<Vec<Chosen<'m>>, Failure> {
-    let peers: Vec<&Agent> = model.peers().collect();
-    if options.agents.is_empty() {
-        let limit = if options.all { peers.len() } else { LIMIT };
-        let chosen = plan::evenly(&peers, limit).into_iter();
-        return Ok(chosen
-            .map(|peer| Chosen {
-                peer,
-                address: None,
-            })
-            .collect());
-    }
-    let mut slaves = None;
-    let mut chosen: Vec<Chosen<'m>> = Vec::new();
-    for text in &options.agents {
-        let ips = match text.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
-            Err(_) => resolve(text, master, &mut slaves)?,
-        };
-        let found = ips.iter().find_map(|ip| {
-            let place = model.locate(*ip);
-            let address = matches!(place, Place::Container(..)).then_some(*ip);
-            Some(Chosen {
-                peer: place.agent()?,
-                address,
-            })
-        });
-        let Some(found) = found else {
-            return Err(unknown(text, &ips, model));
-        };
-        if Some(found.peer.ip) == model.own {
-            return Err(format!("{text} is of this host itself; name another agent").into());
-        }
-        if !chosen
-            .iter()
-            .any(|other| other.peer.ip == found.peer.ip && other.address == found.address)
-        {
-            chosen.push(found);
-        }
-    }
-    Ok(chosen)
-}
-
-/// Returns the addresses of a name: that of an agent in Mesos, or of a host.
-///
-/// # Errors
-/// The name has none.
-pub fn resolve(
-    name: &str,
-    master: Option<&Master>,
-    slaves: &mut Option<Slaves>,
-) -> Result<Vec<IpAddr>, Failure> {
-    if slaves.is_none()
-        && let Some(master) = master
-    {
-        *slaves = master.json("/slaves").ok();
-    }
-    let agents = slaves.iter().flat_map(|slaves| &slaves.slaves);
-    let named = agents.filter(|slave| slave.hostname == name);
-    let ip = |address: &str| address.rsplit_once(':')?.0.parse().ok();
-    let ips: Vec<IpAddr> = named.filter_map(|slave| ip(slave.address()?)).collect();
-    if !ips.is_empty() {
-        return Ok(ips);
-    }
-    let found = resolve::addresses(name);
-    Ok(found.map_err(|error| {
-        format!("no agent has the name {name}, and it cannot be resolved: {error}")
-    })?)
-}
-
-/// Returns the sentence about an address that no agent has.
-fn unknown(text: &str, ips: &[IpAddr], model: &Model) -> Failure {
-    let place = ips.first().map(|ip| model.locate(*ip));
-    let why = match place {
-        Some(Place::Unassigned(overlay, range)) => {
-            format!(
-                "it is in the range {range} of the overlay {overlay}, and no agent has that part of it"
-            )
-        }
-        Some(Place::UnassignedVtep(range)) => {
-            format!("it is in the range {range} of the VTEPs, and no agent has it")
-        }
-        _ => "it is no address of an agent, a VTEP or a container".to_owned(),
-    };
-    format!("no agent has {text}: {why}; \"mesos-overlay agents list\" shows the agents").into()
 }

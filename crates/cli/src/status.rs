@@ -14,6 +14,7 @@ use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
 use cluster::Extent;
+pub use cluster::overlay_finding;
 use found::Found;
 pub use report::Status;
 
@@ -228,7 +229,12 @@ fn report(look: Look, earlier: Option<&Look>) -> Status {
         let own = own_agent.map(|ip| ip.to_string());
         let mut of_cluster = lasting(&view.found);
         // The part about this host says it.
-        of_cluster.retain(|finding| own.is_none() || finding.subject != own);
+        let says = |code: &str| of_host.iter().any(|finding| finding.code == code);
+        let is_away = says("agent-silent") || says("agent-unregistered");
+        of_cluster.retain(|finding| {
+            let is_own = own.is_some() && finding.subject == own;
+            !(is_own && (says(finding.code) || is_away && finding.code == "agent-lost"))
+        });
         if !serves {
             of_host.retain(|finding| finding.code != "agent-unregistered");
         }
@@ -237,20 +243,28 @@ fn report(look: Look, earlier: Option<&Look>) -> Status {
         status.cluster = Some(view.report);
     }
     status.findings.extend(of_host);
-    if status
-        .findings
-        .iter()
-        .any(|finding| finding.code == "range-full")
-    {
-        // The agent that got nothing says the same.
-        status
-            .findings
-            .retain(|finding| finding.code != "agent-refused" || !says_full(finding));
-    }
+    say_once_that_a_range_is_full(&mut status.findings);
     status
         .findings
         .sort_by_key(|finding| (finding.severity, kinds::rank(finding.code)));
     status
+}
+
+/// Makes one finding of a full range and of the agent that got nothing of it. A full range is an error
+/// if an agent got nothing; as long as all have their share it is a warning.
+fn say_once_that_a_range_is_full(findings: &mut Vec<Finding>) {
+    let is_full = |finding: &Finding| finding.code == "range-full";
+    let is_known = findings.iter().any(is_full);
+    let is_short = findings.iter().any(says_full);
+    if is_known {
+        findings.retain(|finding| finding.code != "agent-refused" || !says_full(finding));
+    }
+    for finding in findings
+        .iter_mut()
+        .filter(|finding| is_full(finding) && !is_short)
+    {
+        finding.severity = Severity::Warning;
+    }
 }
 
 /// Returns whether a finding about an agent says that a range is full.

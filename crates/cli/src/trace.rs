@@ -2,7 +2,9 @@
 
 mod far;
 pub mod report;
+mod route;
 mod walk;
+mod words;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow::{Break, Continue};
@@ -129,7 +131,7 @@ fn trace(options: &Options) -> Result<TraceReport, Failure> {
             return Err(format!("{source} is no address of an agent, a VTEP or a container: SRC must be one, or \"host\"").into());
         }
         if !matches!(place, Place::Outside) {
-            return Ok(ended(report, walk::nobody(source, place)));
+            return Ok(ended(report, words::nobody(source, place)));
         }
     }
     let Some(own) = model.own() else {
@@ -223,10 +225,10 @@ impl Packet {
         let (exit, steps, findings) = {
             let mut walk = self.walk(prober, model, rules, own);
             let exit = match place {
-                Some(Place::Container(_, gateway)) => walk.from_container(gateway),
-                _ => walk.from_host(),
+                Some(Place::Container(_, gateway)) => walk.follow_container(gateway),
+                _ => walk.follow_host(),
             };
-            (owned(exit, model), walk.steps, walk.findings)
+            (owned(exit), walk.steps, walk.findings)
         };
         report.steps = steps;
         report.findings = findings;
@@ -250,8 +252,8 @@ impl Packet {
         let mut steps = far.sends(own.ip);
         let (exit, mut found, findings) = {
             let mut walk = self.walk(prober, model, rules, own);
-            let exit = walk.from_peer(peer, is_container);
-            (owned(exit, model), walk.steps, walk.findings)
+            let exit = walk.follow_peer(peer, is_container);
+            (owned(exit), walk.steps, walk.findings)
         };
         steps.append(&mut found);
         report.steps = steps;
@@ -277,7 +279,7 @@ impl Packet {
             Some(agent) => report.steps = far.sends(agent.ip),
             None if matches!(to, Place::Outside) => {}
             None => {
-                let finding = walk::nobody(self.destination, &to);
+                let finding = words::nobody(self.destination, &to);
                 report.arrives = Some(false);
                 report.verdict = format!("It is dropped: {}", finding.message);
                 report.findings.push(finding);
@@ -321,7 +323,8 @@ impl Packet {
                 report.verdict = format!("It leaves this host for {what}");
                 if self.probes {
                     far::probe(prober, model, peer, self.destination, report)?;
-                    match report.steps.last().map(|step| step.state) {
+                    let probed = report.steps.last().filter(|step| step.step == "probe");
+                    match probed.map(|step| step.state) {
                         Some(State::Drops) => dropped(report),
                         Some(State::Ok) => {
                             report.arrives = Some(true);
@@ -353,7 +356,7 @@ impl Packet {
         } else if report
             .steps
             .last()
-            .is_some_and(|step| step.state == State::Ok)
+            .is_some_and(|step| step.step == "container" && step.state == State::Ok)
         {
             report.arrives = Some(true);
             report.verdict = format!("It arrives at {what}");
@@ -370,11 +373,11 @@ enum Ended {
 }
 
 /// Returns the end of a walk without references; `None`: the packet was dropped.
-fn owned(exit: Next<Exit<'_>>, _model: &Model) -> Option<Ended> {
+fn owned(exit: Next<Exit<'_>>) -> Option<Ended> {
     Some(match exit {
         Break(()) => return None,
         Continue(Exit::Here) => Ended::Here,
-        Continue(Exit::OnBridge(_)) => Ended::OnBridge,
+        Continue(Exit::OnBridge) => Ended::OnBridge,
         Continue(Exit::Tunnel(peer)) => Ended::Tunnel(peer.ip),
         Continue(Exit::Outside(device, source)) => Ended::Outside(device, source),
     })

@@ -214,7 +214,7 @@ impl Lookup {
         }
         route
             .as_ref()
-            .and_then(|route| decision(route))
+            .and_then(decision)
             .ok_or_else(|| "the kernel's answer about a route is not understood".to_owned())
     }
 

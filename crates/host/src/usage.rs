@@ -26,7 +26,7 @@ use crate::supervisor::{self, Control, Received, Report, Supervisor};
 
 pub mod reserved;
 
-use reserved::{Containers, DATA_DIR, Reserved, State, give_back, reserved};
+use reserved::{Containers, DATA_DIR, GivenBack, Reserved, State, give_back, reserved};
 
 /// Addresses in use by overlay. An overlay whose files cannot be read is absent.
 type Usage = BTreeMap<String, InUse>;
@@ -194,10 +194,16 @@ fn give_stale_back(dir: &Path, stale: &[Reserved]) -> Vec<IpAddr> {
     if stale.is_empty() {
         return Vec::new();
     }
-    let given = give_back(dir, stale, |_| true).unwrap_or_else(|error| {
-        log::debug!("cannot give addresses back in {}: {error}", dir.display());
-        Vec::new()
+    let GivenBack {
+        addresses: given,
+        error,
+    } = give_back(dir, stale, |_| true).unwrap_or_else(|error| GivenBack {
+        error: Some(error),
+        ..GivenBack::default()
     });
+    if let Some(error) = error {
+        log::debug!("cannot give addresses back in {}: {error}", dir.display());
+    }
     if !given.is_empty() {
         let addresses: Vec<_> = given.iter().map(ToString::to_string).collect();
         log::info!(

@@ -1,4 +1,4 @@
-//! What agents hold is freed.
+//! Commands that free what agents hold.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Slaves;
 use super::list::Entry;
-use crate::answers::MasterState;
+use crate::answers::{Agent, MasterState};
 use crate::change::{Change, ConsentOptions as Consent, NotDone, Request, send};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
@@ -188,7 +188,14 @@ fn try_to_delete(options: &DeleteOptions) -> Result<Freed, NotDone> {
         losses: losses(&known),
         notes,
     };
-    carry_out(&master, state, change, options.consent, &word(&ips))
+    let scope = Scope::These(ips.iter().copied().collect());
+    carry_out(
+        &master,
+        state,
+        change,
+        options.consent,
+        (&scope, &word(&ips)),
+    )
 }
 
 /// Runs `agents reclaim`.
@@ -203,8 +210,8 @@ fn try_to_reclaim(options: &ReclaimOptions) -> Result<Freed, NotDone> {
     let master = Master::find(&options.connection, &ThisHost::look())?;
     let ips = addresses(&options.agents, &master)?;
     let state = master.state()?;
-    let (change, word) = match options.all {
-        true => (reclaim_all(&state), "all".to_owned()),
+    let (change, scope, word) = match options.all {
+        true => (reclaim_all(&state), Scope::Away, "all".to_owned()),
         false => {
             let (known, notes) = known(&ips, &state);
             let change = Change {
@@ -213,10 +220,11 @@ fn try_to_reclaim(options: &ReclaimOptions) -> Result<Freed, NotDone> {
                 losses: losses(&known),
                 notes,
             };
-            (change, word(&ips))
+            let scope = Scope::These(ips.iter().copied().collect());
+            (change, scope, word(&ips))
         }
     };
-    carry_out(&master, state, change, options.consent, &word)
+    carry_out(&master, state, change, options.consent, (&scope, &word))
 }
 
 /// Returns the change that frees what all agents hold whose leases ended. Only the master knows
@@ -249,7 +257,7 @@ fn reclaim_all(state: &MasterState) -> Change {
     }
 }
 
-/// What is lost with an agent's subnets.
+/// Sentence about containers of agents whose subnets are freed.
 const CONTAINERS: &str = "containers that still run there have addresses that other agents can get; they have to be restarted if the agent comes back";
 
 /// Returns what is lost with these agents.
@@ -287,19 +295,83 @@ fn since(agent: &Entry) -> String {
     }
 }
 
-/// Has the operator confirm, and sends the requests.
+/// Agents that a change is about.
+#[derive(Debug)]
+enum Scope {
+    /// All that are not connected.
+    Away,
+    /// Those of the command line.
+    These(BTreeSet<Ipv4Addr>),
+}
+
+impl Scope {
+    /// Returns the agents of the scope that the master knows.
+    fn entries(&self, state: &MasterState) -> Vec<Entry> {
+        let has = |agent: &&Agent| match self {
+            Scope::Away => !agent.connected,
+            Scope::These(ips) => ips.contains(&agent.ip),
+        };
+        state.agents.iter().filter(has).map(Entry::new).collect()
+    }
+
+    /// Returns true if the same is lost in two states.
+    fn is_same(&self, one: &MasterState, other: &MasterState) -> bool {
+        // For how long an agent has been away is no difference.
+        let lost = |state| {
+            let entries = self.entries(state).into_iter();
+            let lost = entries.map(|agent| (agent.ip, agent.connected, agent.holdings()));
+            lost.collect::<BTreeSet<_>>()
+        };
+        lost(one) == lost(other)
+    }
+
+    /// Returns the agents of the scope that held something before, and hold nothing after the
+    /// change; and a note about agents of the command line that still do.
+    fn freed(&self, before: &MasterState, after: &MasterState) -> (Vec<Entry>, Option<String>) {
+        let left: BTreeSet<Ipv4Addr> = after.agents.iter().map(|agent| agent.ip).collect();
+        let (still, freed): (Vec<Entry>, Vec<Entry>) = self
+            .entries(before)
+            .into_iter()
+            .partition(|agent| left.contains(&agent.ip));
+        let still: Vec<String> = still.iter().map(|agent| agent.ip.to_string()).collect();
+        let note = match self {
+            Scope::These(_) if !still.is_empty() => Some(format!(
+                "the master still knows {}: {}",
+                count(still.len(), "agent"),
+                list_first(&still, NAMED)
+            )),
+            _ => None,
+        };
+        (freed, note)
+    }
+}
+
+/// Has the operator confirm, and sends the requests, unless something else is lost meanwhile.
+/// `about` has the agents, and the word that the operator types.
 fn carry_out(
     master: &Master,
-    before: MasterState,
+    mut before: MasterState,
     mut change: Change,
     consent: Consent,
-    word: &str,
+    about: (&Scope, &str),
 ) -> Result<Freed, NotDone> {
+    let (scope, word) = about;
     if !change.confirm(consent, word)? {
         return Ok(Freed {
             change,
             agents: Vec::new(),
         });
+    }
+    // The operator may have taken a long time to answer.
+    if !consent.yes && !change.losses.is_empty() {
+        let now = master.state()?;
+        if !scope.is_same(&before, &now) {
+            return Err(Failure(format!(
+                "what these agents hold, or which are connected, changed meanwhile, and nothing was sent; look at them ({FIND_OUT}) and try again"
+            ))
+            .into());
+        }
+        before = now;
     }
     let mut after: Option<MasterState> = None;
     for (index, request) in change.requests.iter().enumerate() {
@@ -307,16 +379,14 @@ fn carry_out(
             .map_err(|not_done| partly(not_done, index, change.requests.len()))?;
         after = serde_json::from_slice(&answer.body).ok();
     }
-    let left: Option<BTreeSet<Ipv4Addr>> =
-        after.map(|state| state.agents.iter().map(|agent| agent.ip).collect());
-    let left = left.ok_or_else(|| {
+    let after = after.ok_or_else(|| {
         Failure(format!(
             "it was done, but the answer is not understood; look with {FIND_OUT}"
         ))
     })?;
     change.done = true;
-    let mut agents: Vec<Entry> = before.agents.iter().map(Entry::new).collect();
-    agents.retain(|agent| !left.contains(&agent.ip));
+    let (agents, note) = scope.freed(&before, &after);
+    change.notes.extend(note);
     Ok(Freed { change, agents })
 }
 
@@ -394,7 +464,55 @@ fn addresses(agents: &[String], master: &Master) -> Result<Vec<Ipv4Addr>, Failur
         };
         let found = asked.find(agent);
         slaves = Some(asked);
-        ips.insert(found.ok_or_else(|| format!("Mesos knows no agent {agent}; give its address"))?);
+        ips.insert(
+            found?.ok_or_else(|| format!("Mesos knows no agent {agent}; give its address"))?,
+        );
     }
     Ok(ips.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(agents: &str) -> MasterState {
+        let text = format!(r#"{{"network":{{"vtep_subnet":"44.0.0.0/8"}},"agents":[{agents}]}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    const ONE: &str = r#"{"ip":"10.0.0.1","since_seconds":5}"#;
+    const TWO: &str = r#"{"ip":"10.0.0.2"}"#;
+    const THREE: &str = r#"{"ip":"10.0.0.3","connected":true}"#;
+
+    #[test]
+    fn only_requested_agents_are_freed() {
+        let before = state(&format!("{ONE},{TWO},{THREE}"));
+        let these = Scope::These([[10, 0, 0, 1].into(), [10, 0, 0, 3].into()].into());
+        // Somebody else deletes the second one meanwhile.
+        let (freed, note) = these.freed(&before, &state(THREE));
+        let freed: Vec<String> = freed.iter().map(|agent| agent.ip.to_string()).collect();
+        assert_eq!(freed, ["10.0.0.1"]);
+        assert_eq!(
+            note.as_deref(),
+            Some("the master still knows 1 agent: 10.0.0.3")
+        );
+        let (freed, note) = Scope::Away.freed(&before, &state(&format!("{TWO},{THREE}")));
+        assert_eq!((freed.len(), note), (1, None));
+    }
+
+    #[test]
+    fn agents_that_connect_or_go_make_another_loss() {
+        let before = state(&format!("{ONE},{TWO},{THREE}"));
+        let these = Scope::These([[10, 0, 0, 1].into()].into());
+        let longer = ONE.replace('5', "500");
+        let back = ONE.replace("since", r#"connected":true,"since"#);
+        let same = |scope: &Scope, agents: &str| scope.is_same(&before, &state(agents));
+        assert!(same(&these, &longer));
+        assert!(!same(&these, &back) && !same(&these, TWO));
+        assert!(same(&Scope::Away, &format!("{longer},{TWO}")));
+        assert!(!same(
+            &Scope::Away,
+            &format!("{ONE},{TWO},{}", THREE.replace("true", "false"))
+        ));
+    }
 }

@@ -48,9 +48,9 @@ enum Order {
     /// By address.
     #[default]
     Address,
-    /// Those that are not connected first, the longest first.
+    /// By connection: agents that are not connected first, the longest first.
     Since,
-    /// Those with the most errors first.
+    /// By the number of errors, the most first.
     Errors,
 }
 
@@ -90,7 +90,7 @@ pub struct Entry {
     /// Seconds since the latest error was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_seconds: Option<u64>,
-    /// How the master knows that messages are from this agent: `key <id>`, `confirmed` or `none`.
+    /// Authentication of its messages: `key <id>`, `confirmed` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentication: Option<String>,
 }

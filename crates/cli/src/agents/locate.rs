@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use overlay_core::util::line::one_line;
+use overlay_core::util::line::{list_first, one_line};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::answers::mesos;
 use crate::connection::{AskError, Master};
+use crate::output::Failure;
 
 /// Port of Mesos agents, unless they are told another one.
 const AGENT_PORT: u16 = 5051;
+/// Number of agents that a sentence names.
+const NAMED: usize = 10;
 
 /// Agent, as Mesos knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -62,13 +65,26 @@ impl Slaves {
         self.0.get(&ip)
     }
 
-    /// Returns the address of the agent with this hostname or id.
-    pub fn find(&self, name: &str) -> Option<Ipv4Addr> {
-        let mut agents = self.0.iter();
+    /// Returns the address of the agent with this hostname or id; `None`: there is none.
+    ///
+    /// # Errors
+    /// Several agents have this hostname.
+    pub fn find(&self, name: &str) -> Result<Option<Ipv4Addr>, Failure> {
         let is_named = |located: &Located| located.hostname == name || located.id == name;
-        agents
-            .find(|(_, located)| is_named(located))
-            .map(|(ip, _)| *ip)
+        let agents = self.0.iter().filter(|(_, located)| is_named(located));
+        let ips: Vec<Ipv4Addr> = agents.map(|(ip, _)| *ip).collect();
+        match ips[..] {
+            [] => Ok(None),
+            [ip] => Ok(Some(ip)),
+            _ => {
+                let ips: Vec<String> = ips.iter().map(Ipv4Addr::to_string).collect();
+                let ips = list_first(&ips, NAMED);
+                Err(
+                    format!("several agents are named {name}; give the address of one: {ips}")
+                        .into(),
+                )
+            }
+        }
     }
 
     /// Returns the address of an agent's endpoints, `ip:port`.
@@ -95,10 +111,24 @@ mod tests {
             {"id":"S3","hostname":"three","pid":"slave(1)@[::1]:5051"}]}"#;
         let slaves = Slaves::new(serde_json::from_str(answer).unwrap());
         let first = Ipv4Addr::new(10, 0, 0, 1);
-        assert_eq!(slaves.find("one.example"), Some(first));
-        assert_eq!(slaves.find("S1"), Some(first));
-        assert_eq!(slaves.find("two"), None);
+        assert_eq!(slaves.find("one.example"), Ok(Some(first)));
+        assert_eq!(slaves.find("S1"), Ok(Some(first)));
+        assert_eq!(slaves.find("two"), Ok(None));
         assert_eq!(slaves.endpoint(first), "10.0.0.1:6051");
         assert_eq!(slaves.endpoint(Ipv4Addr::new(10, 0, 0, 2)), "10.0.0.2:5051");
+    }
+
+    #[test]
+    fn a_hostname_of_several_agents_names_none() {
+        let answer = r#"{"slaves":[
+            {"id":"S1","hostname":"localhost","pid":"slave(1)@10.0.0.1:5051"},
+            {"id":"S2","hostname":"localhost","pid":"slave(1)@10.0.0.2:5051"}]}"#;
+        let slaves = Slaves::new(serde_json::from_str(answer).unwrap());
+        let Failure(sentence) = slaves.find("localhost").unwrap_err();
+        assert!(
+            sentence.ends_with("give the address of one: 10.0.0.1, 10.0.0.2"),
+            "{sentence}"
+        );
+        assert!(slaves.find("S2").unwrap().is_some());
     }
 }

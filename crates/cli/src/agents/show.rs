@@ -35,20 +35,20 @@ pub struct Options {
 /// An agent, as Mesos, the leading overlay master and the agent itself show it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Show {
-    /// What the master knows.
+    /// Knowledge of the leading overlay master.
     agent: Entry,
-    /// What Mesos knows; absent if it does not know the agent.
+    /// Knowledge of Mesos; absent if it does not know the agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     mesos: Option<Located>,
-    /// What the agent says of itself; absent if it does not answer.
+    /// Answer of the agent itself; absent if it does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     own: Option<Own>,
-    /// What could not be seen, one sentence each.
+    /// Parts that could not be seen, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 
-/// What an agent says of itself.
+/// Answer of an agent about itself.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Own {
     /// True if the master has acknowledged its latest report.
@@ -56,7 +56,7 @@ struct Own {
     /// Overlay master that it uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     master: Option<String>,
-    /// What the master could not assign, or why it refused the agent.
+    /// Problems: what the master could not assign, or why it refused the agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
     /// Subnets that it lost and got.
@@ -85,7 +85,7 @@ impl Own {
             (name, overlay.addresses.clone())
         });
         Own {
-            registered: own.registered,
+            registered: own.registered.unwrap_or(true),
             master: own
                 .master
                 .as_deref()
@@ -113,7 +113,10 @@ pub fn show(options: &Options) -> Result<Show, Failure> {
         Slaves::default()
     });
     let given = options.agent.as_str();
-    let ip: Option<Ipv4Addr> = given.parse().ok().or_else(|| slaves.find(given));
+    let ip: Option<Ipv4Addr> = match given.parse() {
+        Ok(ip) => Some(ip),
+        Err(_) => slaves.find(given)?,
+    };
     let ip = ip.ok_or_else(|| {
         format!(
             "Mesos knows no agent {given}; give its address, as mesos-overlay agents list shows it"

@@ -12,9 +12,8 @@ use crate::connection::{AskError, Http};
 pub struct OwnAgent {
     /// Address.
     pub ip: Ipv4Addr,
-    /// True if the master has acknowledged its latest report.
-    #[serde(default)]
-    pub registered: bool,
+    /// True if the master has acknowledged its latest report. Agents of the C++ module do not tell.
+    pub registered: Option<bool>,
     /// Libprocess id of the leading overlay master, `overlay-master@ip:port`.
     pub master: Option<String>,
     /// How it knows that messages are from that master.

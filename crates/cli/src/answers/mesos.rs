@@ -1,6 +1,6 @@
 //! Answers of Mesos's own endpoints, as far as the program uses them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
@@ -29,7 +29,9 @@ pub struct Slave {
 impl Slave {
     /// Returns the address of the agent, `ip:port`.
     pub fn address(&self) -> Option<&str> {
-        Some(self.pid.rsplit_once('@')?.1)
+        let address = self.pid.rsplit_once('@')?.1;
+        // It becomes a part of a URL.
+        address.parse::<SocketAddr>().is_ok().then_some(address)
     }
 
     /// Returns the IP address of the agent.
@@ -103,12 +105,18 @@ pub struct ContainerStatus {
     pub network_infos: Vec<NetworkInfo>,
 }
 
+/// Parses the address of a container. Mesos shows IPv6 addresses of its containers with their prefix
+/// length.
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.split('/').next()?.parse().ok()
+}
+
 impl ContainerStatus {
     /// Returns the addresses of the container with the names of their networks.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Option<&str>)> {
         self.network_infos.iter().flat_map(|network| {
             let addresses = network.ip_addresses.iter();
-            let ips = addresses.filter_map(|address| address.ip_address.as_ref()?.parse().ok());
+            let ips = addresses.filter_map(|address| parse_ip(address.ip_address.as_ref()?));
             ips.map(|ip| (ip, network.name.as_deref()))
         })
     }
@@ -206,4 +214,16 @@ pub struct Executor {
     /// Tasks that have not ended.
     #[serde(default)]
     pub tasks: Vec<Task>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_are_read() {
+        assert_eq!(parse_ip("fd01:b::5/80"), "fd01:b::5".parse().ok());
+        assert_eq!(parse_ip("9.0.0.5"), "9.0.0.5".parse().ok());
+        assert_eq!(parse_ip("no address"), None);
+    }
 }

@@ -6,6 +6,7 @@ mod generator;
 mod place;
 mod python;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -137,6 +138,7 @@ fn convert(options: &Options) -> Result<Conversion, Failure> {
     let mut conversion = convert_text(&text, &name, options.role, options.layout);
     if let Some(directory) = &options.write {
         conversion.write_files(directory)?;
+        conversion.look_for_list(directory, options.layout.list_of_modules(options.role));
     }
     Ok(conversion)
 }
@@ -240,6 +242,19 @@ impl Conversion {
         self.findings.sort_by_key(|finding| finding.severity);
         Ok(())
     }
+
+    /// Looks for a list of modules that an installation without the modules must not have.
+    fn look_for_list(&mut self, directory: &Path, list: &str) {
+        let path = place::below(directory, list);
+        if self.enabled || fs::symlink_metadata(&path).is_err() {
+            return;
+        }
+        let message =
+            "dcos_overlay_enable is false, but the list of modules is there, and Mesos loads them";
+        let finding = configuration::FILE_IN_PLACE.finding(message, "move the list away");
+        self.findings.push(finding.about(path.display()));
+        self.findings.sort_by_key(|finding| finding.severity);
+    }
 }
 
 impl From<RoleFile> for ConvertedFile {
@@ -298,9 +313,17 @@ fn network(overlay: &Definition) -> ConvertedNetwork {
     }
 }
 
+/// Returns true if one of two paths of values is the other one, or that of something in it.
+fn is_same(one: &str, other: &str) -> bool {
+    let is_in = |inner: &str, outer: &str| {
+        let rest = inner.strip_prefix(outer);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    is_in(one, other) || is_in(other, one)
+}
+
 /// Returns what DC/OS's generator and this program judge differently.
 fn differences(settings: &Settings, checked: &Checked) -> Vec<Difference> {
-    let is_same = |one: &str, other: &str| one.starts_with(other) || other.starts_with(one);
     let refused = settings.refusals.iter().filter(|refusal| {
         !checked
             .mistaken

@@ -1,16 +1,18 @@
 //! Addresses of masters, from the command line, the environment or this host.
 
-use std::fs;
 use std::path::Path;
 
 use overlay_core::config::{agent, zk};
+use overlay_host::files::{self, Links};
 
-use super::{ConnectionOptions, zookeeper};
+use super::{ConnectionOptions, HTTPS, zookeeper};
 use crate::output::Failure;
 use crate::this_host::ThisHost;
 
 /// Default port of Mesos masters.
 const MASTER_PORT: u16 = 5050;
+/// Size limit of a file that says where the masters are, in bytes.
+const MAX_TEXT: u64 = 64 << 10;
 /// Depth of `file://` URLs that lead to another one.
 const MAX_DEPTH: usize = 4;
 
@@ -43,7 +45,8 @@ pub struct NamedPlace {
 impl NamedPlace {
     /// Returns true if ZooKeeper knows the masters.
     pub fn is_zookeeper(&self) -> bool {
-        let text = zk::file_path(&self.text).map(fs::read_to_string);
+        let text = zk::file_path(&self.text)
+            .map(|path| files::read_text(Path::new(path), Links::Follow, MAX_TEXT));
         let text = text.and_then(Result::ok);
         text.as_ref()
             .unwrap_or(&self.text)
@@ -101,7 +104,7 @@ fn resolve(text: &str, options: &ConnectionOptions, depth: usize) -> Result<Vec<
         if depth == MAX_DEPTH {
             return Err(format!("{path} leads from file to file"));
         }
-        let content = fs::read_to_string(Path::new(path))
+        let content = files::read_text(Path::new(path), Links::Follow, MAX_TEXT)
             .map_err(|error| format!("cannot read {path}: {error}"))?;
         return resolve(&content, options, depth + 1);
     }
@@ -115,10 +118,12 @@ fn resolve(text: &str, options: &ConnectionOptions, depth: usize) -> Result<Vec<
         })?;
         return zookeeper::masters(&url, options.limit());
     }
-    let list = text
-        .strip_prefix("https://")
-        .or(text.strip_prefix("http://"))
-        .unwrap_or(text);
+    let https = text.strip_prefix(HTTPS);
+    if https.is_some() && !options.is_https() {
+        // A secret must not be sent in clear text.
+        return Err(format!("\"{text}\" speaks https; give --https as well"));
+    }
+    let list = https.or(text.strip_prefix("http://")).unwrap_or(text);
     let list = list.trim_end_matches('/');
     list.split(',')
         .map(|entry| address(entry.trim(), text))
@@ -152,7 +157,7 @@ mod tests {
             ("10.0.0.1:5050", vec!["10.0.0.1:5050"]),
             ("master@10.0.0.1:5050\n", vec!["10.0.0.1:5050"]),
             ("a, b:6060", vec!["a:5050", "b:6060"]),
-            ("https://a:5050/", vec!["a:5050"]),
+            ("http://a:5050/", vec!["a:5050"]),
             ("[::1]:5050", vec!["[::1]:5050"]),
         ] {
             assert_eq!(
@@ -161,6 +166,20 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    /// The scheme of an address in a file must not be lost, since the password would be sent in
+    /// clear text.
+    #[test]
+    fn https_is_kept_or_refused() {
+        let options = ConnectionOptions::for_tests();
+        let refused = resolve("https://a:5050", &options, 0).unwrap_err();
+        assert!(refused.contains("give --https"), "{refused}");
+        let options = ConnectionOptions {
+            https: true,
+            ..options
+        };
+        assert_eq!(resolve("https://a:5050", &options, 0).unwrap(), ["a:5050"]);
     }
 
     #[test]

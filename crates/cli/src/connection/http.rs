@@ -114,8 +114,7 @@ impl Http {
     /// # Errors
     /// The file with the secret or the certificates cannot be used.
     pub fn new(options: &ConnectionOptions) -> Result<Http, Failure> {
-        let master = options.master.as_deref().unwrap_or_default();
-        let is_tls = options.https || options.ca_file.is_some() || master.starts_with("https://");
+        let is_tls = options.is_https();
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

@@ -1,5 +1,7 @@
 //! Leading master, and what its overlay module answers.
 
+use std::net::SocketAddr;
+
 use overlay_core::util::line::one_line;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -82,8 +84,13 @@ impl Master {
                     });
                 }
                 Ok(health) => {
-                    let leader = health.leader.clone();
-                    if let Some(leader) = leader.filter(|leader| !asked.contains(leader)) {
+                    let leader = health
+                        .leader
+                        .clone()
+                        .filter(|leader| !asked.contains(leader));
+                    // It becomes a part of a URL, to which the login goes.
+                    let is_address = |leader: &String| leader.parse::<SocketAddr>().is_ok();
+                    if let Some(leader) = leader.filter(is_address) {
                         leaders.push(leader.clone());
                         waiting.insert(0, leader);
                     }

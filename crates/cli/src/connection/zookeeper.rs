@@ -1,10 +1,11 @@
 //! Addresses of the masters that ZooKeeper has, the leading one first.
 
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use overlay_core::config::zk::ZkUrl;
 use serde::Deserialize;
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 use zookeeper_async::{WatchedEvent, Watcher, ZkError, ZooKeeper};
 
@@ -63,13 +64,19 @@ async fn ask_servers(url: &ZkUrl, limit: Duration) -> Result<Vec<String>, String
     let share = limit / servers.len().max(1) as u32;
     let mut silent = Vec::new();
     for server in servers {
-        if server.to_socket_addrs().is_err() {
+        // The client would resolve it, too, without a time limit.
+        let resolved = timeout(share, lookup_host(server)).await;
+        let Ok(Some(address)) = resolved.map(|found| found.ok()?.next()) else {
             silent.push(format!("{server} has no address"));
             continue;
-        }
-        match timeout(share, ask(server, url, share)).await {
+        };
+        match timeout(share, ask(&address.to_string(), url, share)).await {
             Ok(Ok(masters)) => return Ok(masters),
-            Ok(Err(error)) => return Err(refused(url, error)),
+            Ok(Err(error @ (ZkError::NoNode | ZkError::NoAuth | ZkError::AuthFailed))) => {
+                return Err(refused(url, error));
+            }
+            // A server without a quorum, for example. Others may have one.
+            Ok(Err(error)) => silent.push(format!("{server}: {error}")),
             Err(_) => silent.push(format!(
                 "{server} does not answer within {} s",
                 share.as_secs_f32()
@@ -94,7 +101,10 @@ async fn ask(server: &str, url: &ZkUrl, limit: Duration) -> Result<Vec<String>, 
     for name in names {
         let znode = format!("{}/{name}", directory.trim_end_matches('/'));
         match client.get_data(&znode, false).await {
-            Ok((content, _)) => masters.extend(parse(&content)),
+            // A master that started again can have a second znode, until its former session ends.
+            Ok((content, _)) => {
+                masters.extend(parse(&content).filter(|master| !masters.contains(master)));
+            }
             // A master ended meanwhile.
             Err(ZkError::NoNode) => {}
             Err(error) => return Err(error),
@@ -130,10 +140,8 @@ fn path(url: &ZkUrl) -> String {
 fn parse(content: &[u8]) -> Option<String> {
     let info: MasterInfo = serde_json::from_slice(content).ok()?;
     let Address { ip, port } = info.address;
-    Some(match ip.contains(':') {
-        true => format!("[{ip}]:{port}"),
-        false => format!("{ip}:{port}"),
-    })
+    let ip: IpAddr = ip.parse().ok()?;
+    Some(SocketAddr::new(ip, port).to_string())
 }
 
 #[cfg(test)]

@@ -24,13 +24,13 @@ const MANIFEST_TEXT: &str = "MANIFEST.txt";
 /// Form of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// JSON, from which secrets are removed by their keys.
+    /// JSON, from which secrets are removed by their keys. It is left out if it cannot be parsed.
     Json,
     /// Text.
     Text,
 }
 
-/// What the archive shall have.
+/// File that the archive shall have.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Path in the archive.
@@ -142,20 +142,23 @@ impl Bundle {
             )),
             _ => Ok(content),
         });
-        let Content { bytes, cut } = match content {
-            Ok(content) => content,
+        let redacted = content.and_then(|Content { bytes, cut }| {
+            let text = String::from_utf8_lossy(&bytes);
+            let redacted = match form {
+                Form::Json => self.redactor.json(&text)?,
+                Form::Text => self.redactor.text(&text),
+            };
+            Ok((redacted, cut))
+        });
+        let (Redacted { text, count }, cut) = match redacted {
+            Ok(redacted) => redacted,
             Err(reason) => {
                 let reason = self.redactor.text(&reason).text;
                 return self.left_out.push(LeftOut { name, what, reason });
             }
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let Redacted { text, count } = match form {
-            Form::Json => self.redactor.json(&text),
-            Form::Text => self.redactor.text(&text),
-        };
         self.entries.push(Entry {
-            name: self.redactor.text(&name).text,
+            name: self.free_name(self.redactor.text(&name).text),
             what,
             size: text.len(),
             sha256: sha256(text.as_bytes()),
@@ -163,6 +166,21 @@ impl Bundle {
             cut,
             text,
         });
+    }
+
+    /// Returns a name that no file has: the given one, or that with a number.
+    fn free_name(&self, name: String) -> String {
+        let is_free = |name: &str| self.entries.iter().all(|entry| entry.name != name);
+        if is_free(&name) {
+            return name;
+        }
+        let start = name.rfind('/').map_or(0, |slash| slash + 1);
+        let (stem, extension) = match name[start..].rfind('.') {
+            Some(dot) => name.split_at(start + dot),
+            None => (name.as_str(), ""),
+        };
+        let mut numbered = (2..).map(|number: usize| format!("{stem}-{number}{extension}"));
+        numbered.find(|name| is_free(name)).unwrap_or_default()
     }
 
     /// Writes the archive into a new file, which only its owner can read. Returns its size.
@@ -250,4 +268,39 @@ fn stem(path: &Path) -> String {
 fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(files: &[(&str, Form, &str)]) -> Bundle {
+        let mut bundle = Bundle::default();
+        for (name, form, text) in files {
+            let wanted = Wanted {
+                name: (*name).to_owned(),
+                what: "a file".to_owned(),
+                form: *form,
+            };
+            bundle.add(wanted, Ok(Content::from((*text).to_owned())));
+        }
+        bundle
+    }
+
+    #[test]
+    fn files_with_the_same_name_are_numbered() {
+        let bundle = bundle(&[("a.d/x.json", Form::Text, "x"); 3]);
+        let names: Vec<_> = bundle.entries.iter().map(|entry| &entry.name).collect();
+        assert_eq!(names, ["a.d/x.json", "a.d/x-2.json", "a.d/x-3.json"]);
+        let bundle = super::tests::bundle(&[("a.d/x", Form::Text, "x"); 2]);
+        assert_eq!(bundle.entries[1].name, "a.d/x-2");
+    }
+
+    #[test]
+    fn json_that_cannot_be_parsed_is_left_out() {
+        let bundle = bundle(&[("x.json", Form::Json, "{\"value\": \"hunter2\"")]);
+        assert_eq!(bundle.entries.len(), 0);
+        assert!(bundle.left_out[0].reason.starts_with("it is no JSON"));
+        assert!(!bundle.manifest_text().contains("hunter2"));
+    }
 }

@@ -1,12 +1,13 @@
 //! Runs tools of the host for their output, with limits of time and size.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 const ERRORS: u64 = 16 << 10;
 /// Interval at which a tool that has closed its output is asked for its end.
 const TICK: Duration = Duration::from_millis(2);
+/// Time limit of the end of a tool that was killed, and of its output.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// Output of a tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +45,86 @@ pub struct Output {
     pub text: Vec<u8>,
     /// True if there was more than the limit.
     pub is_cut: bool,
+    /// True if the tool did not end within its time, and was killed. The output is then what it
+    /// had written.
+    pub is_killed: bool,
     /// Exit status 0.
     pub is_success: bool,
     /// Beginning of standard error.
     pub errors: String,
+}
+
+impl Output {
+    /// Returns the output of a tool that has ended.
+    ///
+    /// # Errors
+    /// The tool was killed. The error is a sentence.
+    pub fn ended(self, name: &str, limit: Duration) -> Result<Output, String> {
+        match self.is_killed {
+            true => Err(late(name, limit)),
+            false => Ok(self),
+        }
+    }
+}
+
+/// Returns a sentence about a tool that was killed.
+pub fn late(name: &str, limit: Duration) -> String {
+    format!("{name} did not end within {} s", limit.as_secs())
+}
+
+/// Tools with a common time limit. A tool that has hung is not run again: what stops one command
+/// of it mostly stops the others.
+#[derive(Debug)]
+pub struct Tools {
+    end: Instant,
+    hung: BTreeSet<String>,
+}
+
+impl Tools {
+    /// Creates tools that all together have this time.
+    pub fn new(limit: Duration) -> Tools {
+        Tools {
+            end: Instant::now() + limit,
+            hung: BTreeSet::new(),
+        }
+    }
+
+    /// Runs a tool. The error is a sentence.
+    pub fn run(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+        limit: Duration,
+        size: u64,
+    ) -> Result<Output, String> {
+        let path = find(name).ok_or_else(|| format!("{name} is not installed"))?;
+        let mut command = Command::new(path);
+        command.env_clear().envs(ENVIRONMENT).current_dir("/");
+        command.args(arguments);
+        self.run_command(name, command, limit, size)
+    }
+
+    /// Runs a command that is ready to be run.
+    pub fn run_command(
+        &mut self,
+        name: &str,
+        command: Command,
+        limit: Duration,
+        size: u64,
+    ) -> Result<Output, String> {
+        if self.hung.contains(name) {
+            return Err(format!("{name} did not end in time before"));
+        }
+        let rest = self.end.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return Err("the tools together took too long".to_owned());
+        }
+        let output = run_command(name, command, limit.min(rest), size)?;
+        if output.is_killed {
+            self.hung.insert(name.to_owned());
+        }
+        Ok(output)
+    }
 }
 
 /// Returns the path of a tool.
@@ -60,17 +139,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     paths.into_iter().find(is_executable)
 }
 
-/// Runs a tool. The error is a sentence.
-pub fn run(name: &str, arguments: &[&str], limit: Duration, size: u64) -> Result<Output, String> {
-    let path = find(name).ok_or_else(|| format!("{name} is not installed"))?;
-    let mut command = Command::new(path);
-    command.env_clear().envs(ENVIRONMENT).current_dir("/");
-    command.args(arguments);
-    run_command(name, command, limit, size)
-}
-
-/// Runs a command that is ready to be run.
-pub fn run_command(
+fn run_command(
     name: &str,
     mut command: Command,
     limit: Duration,
@@ -87,13 +156,16 @@ pub fn run_command(
     let end = Instant::now() + limit;
     let text = read(child.stdout.take(), size).map_err(cannot)?;
     let errors = read(child.stderr.take(), ERRORS).map_err(cannot)?;
-    let collected = collect(&mut child, &text, &errors, end);
-    if collected.is_none() {
+    let mut output = Output::default();
+    if !collect(&mut child, &text, &errors, end, &mut output) {
         // The group has this program's own child only, and what that has started.
         let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-        let _ = child.wait();
+        output.is_killed = true;
+        // A tool that waits in the kernel does not end even now, and nobody waits for it.
+        let end = Instant::now() + KILLED;
+        collect(&mut child, &text, &errors, end, &mut output);
     }
-    collected.ok_or_else(|| format!("{name} did not end within {} s", limit.as_secs()))
+    Ok(output)
 }
 
 /// Reads a stream to its end in a thread. What is beyond the limit is read and dropped, so that the
@@ -116,29 +188,36 @@ fn read(
     Ok(receiver)
 }
 
-/// Waits for the end of a tool. `None`: the time is over.
+/// Waits for the end of a tool, and takes its output. Returns false if the time is over before.
 fn collect(
     child: &mut Child,
     text: &Receiver<(Vec<u8>, bool)>,
     errors: &Receiver<(Vec<u8>, bool)>,
     end: Instant,
-) -> Option<Output> {
+    output: &mut Output,
+) -> bool {
     let rest = || end.saturating_duration_since(Instant::now());
-    let (text, is_cut) = text.recv_timeout(rest()).ok()?;
-    let (errors, _) = errors.recv_timeout(rest()).ok()?;
+    // Each is sent once, and so is not there any more after a first call has taken it.
+    let is_late = |error| error == RecvTimeoutError::Timeout;
+    match text.recv_timeout(rest()) {
+        Ok(read) => (output.text, output.is_cut) = read,
+        Err(error) if is_late(error) => return false,
+        Err(_) => {}
+    }
+    match errors.recv_timeout(rest()) {
+        Ok((errors, _)) => output.errors = String::from_utf8_lossy(&errors).into_owned(),
+        Err(error) if is_late(error) => return false,
+        Err(_) => {}
+    }
     loop {
-        if let Some(status) = child.try_wait().ok()? {
-            return Some(Output {
-                text,
-                is_cut,
-                is_success: status.success(),
-                errors: String::from_utf8_lossy(&errors).into_owned(),
-            });
+        match child.try_wait() {
+            Ok(Some(status)) => {
+                output.is_success = status.success();
+                return true;
+            }
+            Ok(None) if !rest().is_zero() => thread::sleep(TICK),
+            _ => return false,
         }
-        if rest().is_zero() {
-            return None;
-        }
-        thread::sleep(TICK);
     }
 }
 
@@ -147,6 +226,10 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(20);
+
+    fn run(name: &str, arguments: &[&str], limit: Duration, size: u64) -> Result<Output, String> {
+        Tools::new(LIMIT).run(name, arguments, limit, size)
+    }
 
     #[test]
     fn output_has_limits() {
@@ -166,8 +249,25 @@ mod tests {
     fn a_tool_that_hangs_is_ended_with_what_it_started() {
         let begin = Instant::now();
         let short = Duration::from_millis(200);
-        let hangs = run("sh", &["-c", "sleep 600 & sleep 600"], short, 10);
-        assert!(hangs.unwrap_err().contains("did not end within"));
+        let script = "echo begin; sleep 600 & sleep 600";
+        let hangs = run("sh", &["-c", script], short, 10).unwrap();
+        assert!(hangs.is_killed && !hangs.is_success);
+        assert_eq!(hangs.text, b"begin\n");
+        let reason = hangs.ended("sh", short).unwrap_err();
+        assert!(reason.contains("did not end within"));
         assert!(begin.elapsed() < LIMIT);
+    }
+
+    #[test]
+    fn tools_that_hang_do_not_add_up() {
+        let mut tools = Tools::new(LIMIT);
+        let short = Duration::from_millis(50);
+        assert!(tools.run("sleep", &["600"], short, 10).unwrap().is_killed);
+        let again = tools.run("sleep", &["0"], LIMIT, 10).unwrap_err();
+        assert_eq!(again, "sleep did not end in time before");
+        assert!(tools.run("true", &[], LIMIT, 10).unwrap().is_success);
+        let mut tools = Tools::new(Duration::ZERO);
+        let late = tools.run("true", &[], LIMIT, 10).unwrap_err();
+        assert_eq!(late, "the tools together took too long");
     }
 }

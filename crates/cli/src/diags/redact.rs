@@ -9,19 +9,21 @@ mod patterns;
 
 use std::collections::BTreeSet;
 
-/// What stands in the place of a secret.
+/// Mark in the place of a secret.
 pub const MARK: &str = "***";
 /// Shortest secret that is searched for, in bytes. Shorter ones are parts of other words.
 const MIN_SECRET: usize = 4;
 
-/// What is removed, for the manifest.
-pub const RULES: [&str; 9] = [
+/// Rules of what is removed, for the manifest.
+pub const RULES: [&str; 11] = [
     "users and passwords in URLs, such as zk://user:password@host",
     "the keys of auth_key_file, and the secrets in credentials files, wherever they stand",
     "HTTP headers Authorization, Cookie and those of proxies",
     "values of keys, flags and variables that are called password, secret, token, credential or the like",
+    "values of docker_config, executor_environment_variables and default_container_info, unless they are paths",
     "parameters of other modules, and --modules that are no file",
     "variables of Mesos's environment other than MESOS_*, LIBPROCESS_* and GLOG_*",
+    "texts in JSON that begin like JSON and cannot be parsed",
     "registries in Docker's configuration",
     "private keys, keys of WireGuard, and other texts with the form of a key",
     "all but the first 12 of 64 or more hexadecimal digits",
@@ -76,17 +78,25 @@ impl Redactor {
         }
     }
 
-    /// Returns a JSON document without secrets; a text that is no JSON is taken as a text.
-    pub fn json(&self, text: &str) -> Redacted {
-        let Ok(mut value) = serde_json::from_str(text) else {
-            return self.text(text);
-        };
+    /// Returns a JSON document without secrets.
+    ///
+    /// # Errors
+    /// The text is no JSON, so that its keys are not known. The error is a sentence without any
+    /// of the text.
+    pub fn json(&self, text: &str) -> Result<Redacted, String> {
+        let text = text.trim_start_matches('\u{feff}');
+        if text.trim().is_empty() {
+            return Ok(self.text(text));
+        }
+        let mut value = serde_json::from_str(text).map_err(|error| {
+            format!("it is no JSON, so that its secrets cannot be found by their keys: {error}")
+        })?;
         let count = json::remove(&mut value);
         let text = self.text(&format!("{value:#}\n"));
-        Redacted {
+        Ok(Redacted {
             count: text.count + count,
             ..text
-        }
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use overlay_host::files::{self, Links};
 
 use super::bundle::{Bundle, Content, FILE_LIMIT, Form, Wanted};
-use super::command;
+use super::command::Tools;
 use crate::connection::ConnectionOptions;
 use crate::output::progress::Progress;
 use crate::this_host::modules::ModuleKind;
@@ -21,6 +21,11 @@ use crate::this_host::{AGENT_CONFIGS, MASTER_CONFIGS, ThisHost};
 
 /// Time limit of a tool.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Time limit of all tools together.
+pub const TOOLS_LIMIT: Duration = Duration::from_secs(180);
+/// Tools without secrets under keys of their own, whose older versions print text for some objects
+/// in spite of `-j`.
+const TEXT_TOOLS: [&str; 2] = ["ip", "bridge"];
 
 /// Mesos on this host.
 #[derive(Clone, Debug)]
@@ -73,6 +78,8 @@ pub struct Collector<'a> {
     pub connection: &'a ConnectionOptions,
     /// Age of the oldest lines of logs, in seconds; `None`: no logs.
     pub since: Option<u64>,
+    /// Tools of the host.
+    pub tools: Tools,
     /// Line that says what is being collected.
     pub progress: &'a Progress,
 }
@@ -100,13 +107,15 @@ impl Collector<'_> {
 
     /// Adds the output of a tool.
     fn tool(&mut self, name: &str, command: &[&str]) {
-        let form = match name.ends_with(".json") {
+        let what = command.join(" ");
+        self.progress.say(&what);
+        let content = self.run(command);
+        let can_be_text = command.iter().take(1).all(|tool| TEXT_TOOLS.contains(tool));
+        let is_text = can_be_text && content.as_ref().is_ok_and(|content| !is_json(content));
+        let form = match name.ends_with(".json") && !is_text {
             true => Form::Json,
             false => Form::Text,
         };
-        let what = command.join(" ");
-        self.progress.say(&what);
-        let content = run(command);
         self.add(name, &what, form, content);
     }
 
@@ -115,22 +124,27 @@ impl Collector<'_> {
         let content = text(path).map(Content::from);
         self.add(name, &path.display().to_string(), form, content);
     }
+
+    /// Returns the output of a tool. The error is a sentence.
+    fn run(&mut self, command: &[&str]) -> Result<Content, String> {
+        let (name, arguments) = command.split_first().ok_or("there is no command")?;
+        let output = self.tools.run(name, arguments, LIMIT, FILE_LIMIT)?;
+        let output = output.ended(name, LIMIT)?;
+        let error = output.errors.lines().next().unwrap_or_default();
+        if !output.is_success && output.text.is_empty() {
+            return Err(format!("{name} failed: {error}"));
+        }
+        Ok(Content {
+            bytes: output.text,
+            cut: output
+                .is_cut
+                .then(|| format!("only the first {} MB", FILE_LIMIT >> 20)),
+        })
+    }
 }
 
-/// Returns the output of a tool. The error is a sentence.
-fn run(command: &[&str]) -> Result<Content, String> {
-    let (name, arguments) = command.split_first().ok_or("there is no command")?;
-    let output = command::run(name, arguments, LIMIT, FILE_LIMIT)?;
-    let error = output.errors.lines().next().unwrap_or_default();
-    if !output.is_success && output.text.is_empty() {
-        return Err(format!("{name} failed: {error}"));
-    }
-    Ok(Content {
-        bytes: output.text,
-        cut: output
-            .is_cut
-            .then(|| format!("only the first {} MB", FILE_LIMIT >> 20)),
-    })
+fn is_json(content: &Content) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(&content.bytes).is_ok()
 }
 
 /// Returns the content of a regular file. The error is a sentence.

@@ -1,17 +1,21 @@
 //! Addresses that answer on this host's networks, whoever has them.
 //!
-//! A datagram to an address that nobody has fails when the neighbour is not found. Every other
-//! outcome, silence included, means that somebody may have it.
+//! A datagram to an address that nobody has fails when this host does not find the neighbour. Every
+//! other outcome means that somebody may have it: silence, and errors of firewalls and routers.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 /// Time within which the kernel gives up looking for a neighbour: three requests, one a second.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -24,17 +28,37 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ATTEMPTS: usize = 2;
 /// Port that nothing listens on: `discard`.
 const PORT: u16 = 9;
+/// Size of the description of an error, in bytes. The kernel's has at most 44.
+const DESCRIPTION: usize = 128;
+/// Type and code of the ICMP message "host unreachable".
+const HOST_UNREACHABLE: (u8, u8) = (3, 1);
+/// Type and code of the ICMPv6 message "address unreachable".
+const ADDRESS_UNREACHABLE: (u8, u8) = (1, 3);
 
 /// Returns those of the addresses that somebody may have.
 pub fn answering(addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
-    addresses.chunks(AT_ONCE).flat_map(try_some).collect()
+    let own = own_addresses();
+    let somebody = |addresses| try_some(addresses, &own);
+    addresses.chunks(AT_ONCE).flat_map(somebody).collect()
 }
 
-fn try_some(addresses: &[IpAddr]) -> Vec<IpAddr> {
+/// Returns the addresses of this network namespace; none if the kernel does not say them.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let devices = getifaddrs().into_iter().flatten();
+    let addresses = devices.filter_map(|device| device.address);
+    addresses
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+            v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))
+        })
+        .collect()
+}
+
+fn try_some(addresses: &[IpAddr], own: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
     let mut somebody = Vec::new();
     let mut silent = addresses.to_vec();
     for _ in 0..ATTEMPTS {
-        let tried = attempt(&silent);
+        let tried = attempt(&silent, own);
         somebody.extend(tried.somebody);
         silent = tried.silent;
         if silent.is_empty() {
@@ -54,13 +78,13 @@ struct Attempt {
     silent: Vec<IpAddr>,
 }
 
-fn attempt(addresses: &[IpAddr]) -> Attempt {
+fn attempt(addresses: &[IpAddr], own: &BTreeSet<IpAddr>) -> Attempt {
     let mut result = Attempt::default();
     let mut waiting: Vec<(IpAddr, UdpSocket)> = Vec::new();
     for address in addresses {
         match connect(*address) {
             Ok(socket) => waiting.push((*address, socket)),
-            Err(error) if is_nobody(error.kind()) => {}
+            // Without a route to it, nothing is known.
             Err(_) => result.somebody.push(*address),
         }
         thread::sleep(PAUSE);
@@ -71,10 +95,10 @@ fn attempt(addresses: &[IpAddr]) -> Attempt {
         if left.is_zero() || wait(&waiting, left).is_err() {
             break;
         }
-        waiting.retain(|(address, socket)| match socket.recv(&mut [0; 16]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
-            Err(error) if is_nobody(error.kind()) => false,
-            _ => {
+        waiting.retain(|(address, socket)| match heard(socket, own) {
+            Heard::Nothing => true,
+            Heard::Nobody => false,
+            Heard::Somebody => {
                 result.somebody.push(*address);
                 false
             }
@@ -102,11 +126,61 @@ fn connect(address: IpAddr) -> std::io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn is_nobody(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
-    )
+/// State of an address, by what its socket heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Nobody,
+    Somebody,
+}
+
+fn heard(socket: &UdpSocket, own: &BTreeSet<IpAddr>) -> Heard {
+    let mut description = cmsg_space!([u8; DESCRIPTION]);
+    let mut content: [IoSliceMut<'_>; 0] = [];
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let error = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut content,
+        Some(&mut description),
+        flags,
+    );
+    match error {
+        Ok(error) => {
+            let mut messages = error.cmsgs().into_iter().flatten();
+            match messages.any(|message| is_nobody(&message, own)) {
+                true => Heard::Nobody,
+                false => Heard::Somebody,
+            }
+        }
+        Err(Errno::EAGAIN) => match socket.recv(&mut [0; 16]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
+            _ => Heard::Somebody,
+        },
+        Err(_) => Heard::Somebody,
+    }
+}
+
+/// Returns true if this host itself says that it did not find the neighbour. A firewall's refusal
+/// is the same error of the socket, but another message.
+fn is_nobody(message: &ControlMessageOwned, own: &BTreeSet<IpAddr>) -> bool {
+    let (error, offender, origin, expected): (_, Option<IpAddr>, _, _) = match message {
+        ControlMessageOwned::Ipv4RecvErr(error, offender) => (
+            error,
+            offender.map(|v4| Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into()),
+            libc::SO_EE_ORIGIN_ICMP,
+            HOST_UNREACHABLE,
+        ),
+        ControlMessageOwned::Ipv6RecvErr(error, offender) => (
+            error,
+            offender.map(|v6| Ipv6Addr::from(v6.sin6_addr.s6_addr).into()),
+            libc::SO_EE_ORIGIN_ICMP6,
+            ADDRESS_UNREACHABLE,
+        ),
+        _ => return false,
+    };
+    error.ee_origin == origin
+        && (error.ee_type, error.ee_code) == expected
+        && offender.is_some_and(|offender| own.contains(&offender))
 }
 
 /// Waits until one of the sockets has something, or the time is over.
@@ -127,9 +201,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_this_host_answers_and_one_without_a_route_does_not() {
+    fn an_address_of_this_host_answers() {
         let own: IpAddr = Ipv4Addr::LOCALHOST.into();
         assert_eq!(answering(&[own]), [own].into());
         assert_eq!(answering(&[]), BTreeSet::new());
+    }
+
+    #[test]
+    fn only_this_hosts_own_failure_to_find_a_neighbour_means_nobody() {
+        let own_ip = Ipv4Addr::new(9, 0, 0, 1);
+        let own = [IpAddr::from(own_ip)].into();
+        let message = |code, offender: Ipv4Addr| {
+            let error = libc::sock_extended_err {
+                ee_errno: Errno::EHOSTUNREACH as u32,
+                ee_origin: libc::SO_EE_ORIGIN_ICMP,
+                ee_type: 3,
+                ee_code: code,
+                ee_pad: 0,
+                ee_info: 0,
+                ee_data: 0,
+            };
+            let offender = libc::sockaddr_in {
+                sin_family: 2,
+                sin_port: 0,
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from(offender).to_be(),
+                },
+                sin_zero: [0; 8],
+            };
+            ControlMessageOwned::Ipv4RecvErr(error, Some(offender))
+        };
+        assert!(is_nobody(&message(1, own_ip), &own));
+        // Administratively prohibited, by a firewall.
+        for code in [0, 3, 9, 10, 13] {
+            assert!(!is_nobody(&message(code, own_ip), &own), "code {code}");
+        }
+        let router = Ipv4Addr::new(10, 0, 0, 254);
+        assert!(!is_nobody(&message(1, router), &own));
+        assert!(!is_nobody(&message(1, own_ip), &BTreeSet::new()));
     }
 }

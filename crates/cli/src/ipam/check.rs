@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use nix::unistd::geteuid;
 use overlay_core::host_api::usage::Containerizer;
 use overlay_core::util::line::list_first;
 use schemars::JsonSchema;
@@ -16,11 +17,12 @@ use super::ask::{AskOptions, ask};
 use super::leaks::{LeakReport, Leaked, Origin};
 use super::view::Place;
 use super::{alive, cluster, compare};
-use crate::answers::{MasterState, Overlays};
+use crate::answers::{Agent, MasterState, Overlays};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
 use crate::output::page::{self, Page, count, styled};
 use crate::output::{Failure, OutputOptions, Report};
+use crate::status::overlay_finding;
 use crate::this_host::ThisHost;
 
 /// Time between two looks at the host. Containers that start or end meanwhile are no fault.
@@ -75,14 +77,14 @@ pub struct Check {
     containers: usize,
     /// Leaked addresses of this host.
     leaked: Vec<Leaked>,
-    /// What could not be seen, and what is no fault, one sentence each.
+    /// Remarks: parts that could not be seen, and what is no fault. One sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(skip)]
     findings: Vec<Finding>,
 }
 
-/// What the master says.
+/// Answers of the leading master.
 pub struct MasterPart {
     pub state: MasterState,
     pub overlays: Overlays,
@@ -171,34 +173,41 @@ impl Check {
     fn cluster(&mut self, master: &MasterPart, asks: bool) -> Result<(), Failure> {
         self.agents = master.state.agents.len();
         self.findings.extend(cluster::overlapping(&master.state));
+        let overlays = master.overlays.overlays.iter();
+        let orphaned = overlays.filter(|overlay| overlay.state == "orphaned");
+        self.findings.extend(orphaned.filter_map(overlay_finding));
         if asks {
             let answers = ask(&master.master, &master.state)?;
             self.agents_asked = answers.agents.len();
             self.notes.extend(answers.notes());
-            self.findings
-                .extend(cluster::reported(&master.state, &answers));
+            self.findings.extend(cluster::leaking(&answers));
+            let first = cluster::differing(&master.state, &answers);
+            self.findings.extend(differing_twice(master, first)?);
         }
         Ok(())
     }
 
     /// Examines this host.
     fn host(&mut self, place: &Place, master: Option<&MasterPart>) -> Result<(), Failure> {
-        let Looked { agent, compared } = look_twice(place, master, &mut self.notes)?;
+        let Looked {
+            agent, compared, ..
+        } = look_twice(place, master, &mut self.notes)?;
         self.agent = agent;
         if agent.is_none() {
             self.notes.push("it is not known what the agent of this host has, so its addresses were not examined".to_owned());
         }
         if compared.unreadable > 0 {
-            self.notes.push(format!(
-                "{} of host-local cannot be read, so their containers are not known; root can read them",
-                count(compared.unreadable, "file")
-            ));
+            let files = count(compared.unreadable, "file");
+            self.notes.push(match geteuid().is_root() {
+                true => format!("{files} of host-local cannot be read or are empty, so their containers are not known"),
+                false => format!("{files} of host-local cannot be read, so their containers are not known; root can read them"),
+            });
         }
         if !compared.unexplained.is_empty() {
             let addresses: Vec<String> =
                 compared.unexplained.iter().map(IpAddr::to_string).collect();
             self.notes.push(format!(
-                "Mesos knows no containers with these reserved addresses, but they answer, so that another program has them: {}",
+                "Mesos knows no containers with these reserved addresses, but they answer, or it is not known whether they do, so that another program may have them: {}",
                 list_first(&addresses, 10)
             ));
         }
@@ -218,12 +227,14 @@ impl Check {
     }
 }
 
-/// What two looks at this host found.
+/// Result of two looks at this host.
 pub struct Looked {
     /// Address of the agent.
     pub agent: Option<Ipv4Addr>,
-    /// What both looks found.
+    /// Findings of both looks.
     pub compared: compare::Compared,
+    /// True if the Mesos agent said which containers it has.
+    pub sees_containers: bool,
 }
 
 /// Looks at this host. If something is wrong, looks again, and keeps what is still wrong.
@@ -248,6 +259,7 @@ pub fn look_twice(
         return Ok(Looked {
             agent,
             compared: first,
+            sees_containers: view.mesos.is_some(),
         });
     }
     // Without its bridge no container has an address of an overlay.
@@ -275,7 +287,27 @@ pub fn look_twice(
     Ok(Looked {
         agent,
         compared: second,
+        sees_containers: view.mesos.is_some(),
     })
+}
+
+/// Asks the master and the agents again whose subnets differ, since these can get others at any
+/// time. Returns what still differs.
+fn differing_twice(master: &MasterPart, first: Vec<Finding>) -> Result<Vec<Finding>, Failure> {
+    if first.is_empty() {
+        return Ok(first);
+    }
+    thread::sleep(PAUSE);
+    let mut state = master.master.state()?;
+    let is_meant = |agent: &Agent| {
+        let ip = agent.ip.to_string();
+        first
+            .iter()
+            .any(|finding| finding.subject.as_ref() == Some(&ip))
+    };
+    state.agents.retain(is_meant);
+    let answers = ask(&master.master, &state)?;
+    Ok(cluster::still(&first, cluster::differing(&state, &answers)))
 }
 
 impl Report for Check {

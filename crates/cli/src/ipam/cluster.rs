@@ -1,6 +1,6 @@
 //! Comparison of what the master gave to agents, with itself and with what the agents say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
@@ -75,12 +75,12 @@ fn double((one, other): &(Held, Held)) -> Finding {
         .about(one.subnet)
 }
 
-/// What to do about agents whose subnets are not their own.
+/// Remedy for agents whose subnets are not their own.
 const DELETE: &str =
     "Drain and stop one of the agents, delete it (mesos-overlay agents delete), and start it again";
 
-/// Finds agents whose own subnets are not those of the master, or whose addresses leak.
-pub fn reported(state: &MasterState, answers: &Answers) -> Vec<Finding> {
+/// Finds agents whose own subnets are not those of the master.
+pub fn differing(state: &MasterState, answers: &Answers) -> Vec<Finding> {
     let by_ip: BTreeMap<Ipv4Addr, &Agent> =
         state.agents.iter().map(|agent| (agent.ip, agent)).collect();
     let mut findings = Vec::new();
@@ -93,12 +93,24 @@ pub fn reported(state: &MasterState, answers: &Answers) -> Vec<Finding> {
             );
         }
     }
-    let leaks = answers
-        .agents
-        .iter()
-        .filter_map(|(ip, own)| leaks(*ip, own));
-    findings.extend(leaks.take(MOST));
     findings
+}
+
+/// Returns the findings whose agents are found again, as they are found then.
+pub fn still(first: &[Finding], second: Vec<Finding>) -> Vec<Finding> {
+    let subjects: BTreeSet<_> = first.iter().map(|finding| &finding.subject).collect();
+    let mut second = second;
+    second.retain(|finding| subjects.contains(&finding.subject));
+    second
+}
+
+/// Finds agents whose addresses leak.
+pub fn leaking(answers: &Answers) -> Vec<Finding> {
+    let agents = answers.agents.iter();
+    agents
+        .filter_map(|(ip, own)| leaks(*ip, own))
+        .take(MOST)
+        .collect()
 }
 
 fn differences(agent: &Agent, own: &OwnAgent) -> Vec<Finding> {
@@ -228,15 +240,18 @@ mod tests {
             ],
             ..Answers::default()
         };
-        let found = reported(&state, &answers);
+        let found = differing(&state, &answers);
         assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(still(&found, found.clone()), found);
+        assert_eq!(still(&found, Vec::new()), []);
+        assert_eq!(still(&[], found.clone()), []);
         assert_eq!(
             (found[0].code, found[0].subject.as_deref()),
             ("subnet-differs", Some("10.0.0.2"))
         );
-        let leaking = r#"{"ip":"10.0.0.1","overlays":[{"info":{"name":"o0"},"subnet":"9.0.0.0/24","addresses":{"mesos":{"leaked":3}}}]}"#;
-        answers.agents = vec![("10.0.0.1".parse().unwrap(), answer(leaking))];
-        let found = reported(&state, &answers);
+        let lost = r#"{"ip":"10.0.0.1","overlays":[{"info":{"name":"o0"},"subnet":"9.0.0.0/24","addresses":{"mesos":{"leaked":3}}}]}"#;
+        answers.agents = vec![("10.0.0.1".parse().unwrap(), answer(lost))];
+        let found = leaking(&answers);
         assert_eq!(found[0].code, "leaked-addresses");
         assert!(
             found[0].message.ends_with("do not exist: 3 of o0"),

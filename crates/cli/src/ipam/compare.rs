@@ -21,13 +21,14 @@ const NAMED: usize = 10;
 /// Result of a comparison.
 #[derive(Debug, Default)]
 pub struct Compared {
-    /// What is wrong.
+    /// Findings.
     pub findings: Vec<Finding>,
     /// Leaked addresses.
     pub leaked: Vec<Leaked>,
     /// Reserved addresses whose containers Mesos does not know, and that answer.
     pub unexplained: Vec<IpAddr>,
-    /// Number of files of host-local that this user may not read.
+    /// Number of files of host-local that name no container: empty ones, and those that this user
+    /// may not read.
     pub unreadable: usize,
     /// Number of addresses that containers have or that are reserved.
     pub addresses: usize,
@@ -139,6 +140,10 @@ impl Comparison<'_> {
         let (mut leaked, mut outside) = (Vec::new(), Vec::new());
         for reserved in view.files.get(name).into_iter().flatten() {
             let is_inside = contain(&overlay.mesos, reserved.ip);
+            // Its container ended while the files were read.
+            if reserved.inode == 0 {
+                continue;
+            }
             if reserved.container.is_empty() {
                 self.result.unreadable += 1;
                 self.holders.entry(reserved.ip).or_default();

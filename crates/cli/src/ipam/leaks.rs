@@ -161,10 +161,11 @@ impl LeakReport {
         }
     }
 
-    /// Writes the report. It appears under its name when it is complete.
+    /// Writes the report. It appears under its name when it is complete, also after a crash. An
+    /// earlier report of that name is replaced.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or is no report.
     pub fn write(&self, file: &Path) -> Result<(), Failure> {
         let failed = |error: std::io::Error| {
             Failure(format!(
@@ -172,15 +173,26 @@ impl LeakReport {
                 file.display()
             ))
         };
+        match files::read_text(file, Links::Refuse, LIMIT) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(text) if serde_json::from_str::<LeakReport>(&text).is_ok() => {}
+            _ => {
+                return Err(format!(
+                    "--report: {} exists, and is no report of mesos-overlay ipam check, so it is not replaced; give another file",
+                    file.display()
+                )
+                .into());
+            }
+        }
         let mut name = file.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.new", std::process::id()));
         let new = file.with_file_name(name);
         let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
         let mut options = File::options();
         options.write(true).create_new(true).mode(0o600);
-        let written = options
-            .open(&new)
-            .and_then(|mut out| writeln!(out, "{text}"))
+        let mut out = options.open(&new).map_err(failed)?;
+        let written = writeln!(out, "{text}")
+            .and_then(|()| out.sync_all())
             .and_then(|()| fs::rename(&new, file));
         written.map_err(|error| {
             let _ = fs::remove_file(&new);
@@ -337,6 +349,9 @@ mod tests {
         report.write(&file).unwrap();
         assert_eq!(LeakReport::read(&file).unwrap(), report);
         fs::write(&file, "{}").unwrap();
+        let Failure(sentence) = report.write(&file).unwrap_err();
+        assert!(sentence.contains("so it is not replaced"), "{sentence}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{}");
         let Failure(sentence) = LeakReport::read(&file).unwrap_err();
         assert!(
             sentence.contains("is no report of mesos-overlay ipam check"),

@@ -13,10 +13,10 @@ use serde::Serialize;
 use super::ask::{AskOptions, ask};
 use super::view::Place;
 use crate::agents::show::addresses_row;
-use crate::answers::{Addresses, AgentOverlay, MasterState, OwnAgent};
+use crate::answers::{Addresses, AgentOverlay, MasterState, OverlayInfo, OwnAgent};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
-use crate::output::page::{self, Page, bar, styled};
+use crate::output::page::{self, Page, bar, count, styled};
 use crate::output::{Failure, OutputOptions, Report};
 use crate::this_host::ThisHost;
 
@@ -62,7 +62,7 @@ pub struct Show {
     /// Agents that were asked, by address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<AgentAddresses>,
-    /// What could not be seen, one sentence each.
+    /// Parts that could not be seen, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(skip)]
@@ -133,14 +133,25 @@ impl AgentAddresses {
         }
     }
 
-    /// Returns how many addresses of an overlay are in use.
+    /// Returns how many addresses of an overlay are in use; `None`: no containerizer has a number.
     fn in_use(&self, overlay: &str, family: Family) -> Option<u128> {
         let numbers = self.addresses.get(overlay)?.values();
         let known = numbers.filter_map(|numbers| match family {
             Family::V4 => numbers.in_use,
             Family::V6 => numbers.in_use6,
         });
-        Some(known.map(u128::from).sum())
+        let known: Vec<u128> = known.map(u128::from).collect();
+        (!known.is_empty()).then(|| known.iter().sum())
+    }
+
+    /// Returns true if it has an overlay of which it does not say how many addresses are in use.
+    fn lacks_numbers(&self) -> bool {
+        let mut overlays = self.addresses.keys();
+        overlays.any(|overlay| {
+            [Family::V4, Family::V6]
+                .iter()
+                .all(|family| self.in_use(overlay, *family).is_none())
+        })
     }
 
     /// Returns the largest part of its addresses that is in use, in thousandths.
@@ -194,12 +205,25 @@ pub fn show(options: &Options) -> Result<Show, Failure> {
                 .map(|(_, own)| AgentAddresses::new(own, only)),
         );
     }
+    notes.extend(note_of_unknown(&agents));
     Ok(Show {
         ranges: ranges(&state, &agents, only),
         this_host: this_host.map(|own| AgentAddresses::new(&own, only)),
         agents,
         notes,
         shows_all: options.agents,
+    })
+}
+
+/// Returns a note about agents that do not say how many addresses are in use.
+fn note_of_unknown(agents: &[AgentAddresses]) -> Option<String> {
+    let unknown = agents.iter().filter(|agent| agent.lacks_numbers()).count();
+    (unknown > 0).then(|| {
+        format!(
+            "{} of {} asked did not say how many addresses of an overlay are in use, so the sums lack them",
+            count(unknown, "agent"),
+            agents.len()
+        )
     })
 }
 
@@ -221,56 +245,26 @@ fn check_name(only: Option<&str>, state: &MasterState) -> Result<(), Failure> {
 }
 
 fn ranges(state: &MasterState, agents: &[AgentAddresses], only: Option<&str>) -> Vec<Range> {
-    let mut ranges = Vec::new();
     let totals = totals(state);
-    let wanted = state
-        .network
-        .overlays
-        .iter()
-        .filter(|overlay| only.is_none_or(|only| overlay.name == only));
-    for overlay in wanted {
-        let subnets = overlay.agent_subnets.unwrap_or_default();
-        for (family, range, prefix, [total, used, free]) in [
-            (
-                Family::V4,
-                overlay.subnet,
-                overlay.prefix,
-                [subnets.total, subnets.used, subnets.free],
-            ),
-            (
-                Family::V6,
-                overlay.subnet6,
-                overlay.prefix6,
-                [subnets.total6, subnets.used6, subnets.free6],
-            ),
-        ] {
-            let Some(range) = range else { continue };
-            let in_use: Vec<u128> = agents
-                .iter()
-                .filter_map(|agent| agent.in_use(&overlay.name, family))
-                .collect();
-            let of_family = totals
-                .get(overlay.name.as_str())
-                .copied()
-                .unwrap_or_default();
-            ranges.push(Range {
-                overlay: one_line(&overlay.name, 64).into_owned(),
-                range,
-                prefix,
-                subnets: total,
-                subnets_used: used,
-                subnets_free: free,
-                addresses: if family == Family::V4 {
-                    of_family.0
-                } else {
-                    of_family.1
-                },
-                addresses_in_use: (!agents.is_empty()).then(|| in_use.iter().sum()),
-                median_in_use: median(in_use),
-            });
-        }
-    }
-    ranges
+    let overlays = state.network.overlays.iter();
+    let wanted = overlays.filter(|overlay| only.is_none_or(|only| overlay.name == only));
+    let both = wanted.flat_map(|overlay| [Family::V4, Family::V6].map(|family| (overlay, family)));
+    both.filter_map(|(overlay, family)| {
+        let mut range = Range::new(overlay, family)?;
+        let (v4, v6) = totals
+            .get(overlay.name.as_str())
+            .copied()
+            .unwrap_or_default();
+        range.addresses = if family == Family::V4 { v4 } else { v6 };
+        let in_use = agents
+            .iter()
+            .filter_map(|agent| agent.in_use(&overlay.name, family));
+        let in_use: Vec<u128> = in_use.collect();
+        range.addresses_in_use = (!in_use.is_empty()).then(|| in_use.iter().sum());
+        range.median_in_use = median(in_use);
+        Some(range)
+    })
+    .collect()
 }
 
 /// Returns how many addresses containers can have in the subnets that agents have, by overlay:
@@ -359,6 +353,34 @@ impl Report for Show {
 }
 
 impl Range {
+    /// Returns the range of an overlay, without addresses; `None`: it has none of this family.
+    fn new(overlay: &OverlayInfo, family: Family) -> Option<Range> {
+        let subnets = overlay.agent_subnets.unwrap_or_default();
+        let (range, prefix, [total, used, free]) = match family {
+            Family::V4 => (
+                overlay.subnet,
+                overlay.prefix,
+                [subnets.total, subnets.used, subnets.free],
+            ),
+            Family::V6 => (
+                overlay.subnet6,
+                overlay.prefix6,
+                [subnets.total6, subnets.used6, subnets.free6],
+            ),
+        };
+        Some(Range {
+            overlay: one_line(&overlay.name, 64).into_owned(),
+            range: range?,
+            prefix,
+            subnets: total,
+            subnets_used: used,
+            subnets_free: free,
+            addresses: 0,
+            addresses_in_use: None,
+            median_in_use: None,
+        })
+    }
+
     fn row(&self) -> Vec<String> {
         let text = |number: Option<u128>| number.map_or(String::new(), |number| number.to_string());
         let used = self.subnets.zip(self.subnets_used);
@@ -418,13 +440,19 @@ mod tests {
             numbers,
             [
                 ("a", 375, Some(113), Some(8)),
-                ("a", 2, Some(0), Some(0)),
-                ("b", 0, Some(0), None)
+                ("a", 2, None, None),
+                ("b", 0, None, None)
             ]
         );
         assert_eq!(super::ranges(&state, &[], Some("b")).len(), 1);
         assert_eq!(super::ranges(&state, &[], None)[0].addresses_in_use, None);
         assert_eq!(agents[2].fullness(), 800);
+        assert_eq!(note_of_unknown(&agents), None);
+        let silent = r#"{"ip":"10.0.0.4","overlays":[{"info":{"name":"a"},"addresses":{"mesos":{"total":125}}}]}"#;
+        let silent = AgentAddresses::new(&serde_json::from_str(silent).unwrap(), None);
+        assert_eq!(silent.in_use("a", Family::V4), None);
+        let note = note_of_unknown(&[silent]).unwrap();
+        assert!(note.starts_with("1 agent of 1 asked did not say"), "{note}");
     }
 
     #[test]

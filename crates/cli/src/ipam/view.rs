@@ -1,7 +1,8 @@
-//! What this host has: its agent's subnets, host-local's files, and containers of Mesos and Docker.
+//! View of this host: its agent's subnets, host-local's files, and containers of Mesos and Docker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -20,6 +21,7 @@ use crate::answers::{AgentOverlay, Bridge, MasterState, OwnAgent, mesos};
 use crate::connection::{AskError, ConnectionOptions, Http};
 use crate::output::Failure;
 use crate::this_host::ThisHost;
+use crate::this_host::processes::{Process, Role};
 
 /// Size limit of a CNI configuration, in bytes.
 const CNI_LIMIT: u64 = 1 << 20;
@@ -60,14 +62,14 @@ pub struct MesosContainer {
     pub addresses: Vec<(String, IpAddr)>,
 }
 
-/// What this host has.
+/// View of this host.
 #[derive(Debug)]
 pub struct HostView {
     /// Address of the agent.
     pub agent: Option<Ipv4Addr>,
     /// Overlays of the agent.
     pub overlays: BTreeMap<String, HostOverlay>,
-    /// What the agent says about overlays that it removes.
+    /// Sentences of the agent about overlays that it removes.
     pub mentioned: Vec<String>,
     /// Files of host-local, by directory.
     pub files: BTreeMap<String, Vec<Reserved>>,
@@ -85,15 +87,17 @@ pub struct HostView {
     pub now: SystemTime,
 }
 
-/// Where to look on this host.
+/// Places to look at on this host.
 #[derive(Debug)]
 pub struct Place {
     http: Http,
     config: AgentConfig,
     /// Address of the overlay agent's endpoints.
     overlay_agent: Option<String>,
-    /// Address of the Mesos agent's endpoints, and its process.
-    mesos_agent: Option<(String, u32)>,
+    /// Address of the Mesos agent's endpoints.
+    mesos_agent: Option<String>,
+    /// Processes of Mesos agents.
+    mesos_pids: Vec<u32>,
     /// Directory of host-local's files.
     pub data_dir: PathBuf,
 }
@@ -112,7 +116,8 @@ impl Place {
         Ok(Some(Place {
             http: Http::new(options)?,
             overlay_agent: host.agent_address(),
-            mesos_agent: mesos_agent.and_then(|process| Some((process.address()?, process.pid))),
+            mesos_agent: mesos_agent.and_then(Process::address),
+            mesos_pids: agent_pids(host),
             data_dir: data_dir.unwrap_or_else(|| DATA_DIR.into()),
             config,
         }))
@@ -120,20 +125,22 @@ impl Place {
 
     /// Returns the id of the agent in Mesos; `None`: it does not say it.
     pub fn agent_id(&self) -> Option<String> {
-        let (address, _) = self.mesos_agent.as_ref()?;
+        let address = self.mesos_agent.as_ref()?;
         let state: mesos::AgentState = self.http.json(address, "/state").ok()?;
         (!state.id.is_empty()).then_some(state.id)
     }
 
-    /// Returns which containers have a network namespace in Mesos.
+    /// Returns which containers have a network namespace in Mesos, as far as this user may see it.
     ///
     /// # Errors
     /// The kernel's tables cannot be read.
-    pub fn known(&self) -> std::io::Result<Containers> {
+    fn known(&self, notes: &mut Vec<String>) -> std::io::Result<Containers> {
         let mut known = Containers::of_host()?;
-        if let Some((_, pid)) = self.mesos_agent {
+        for pid in &self.mesos_pids {
             // An ordinary user may not look; then this process's own mounts have to do.
-            let _ = known.add_seen_by(pid);
+            if let Err(error) = known.add_seen_by(*pid) {
+                notes.push(format!("the containers' network namespaces were not seen as the Mesos agent (pid {pid}) sees them: {error}"));
+            }
         }
         Ok(known)
     }
@@ -153,7 +160,7 @@ impl Place {
         let mesos = self.containers(notes);
         let docker = self.docker(notes);
         let known = self
-            .known()
+            .known(notes)
             .map_err(|error| format!("cannot read which containers there are: {error}"))?;
         let files = all_files(&self.data_dir).map_err(|error| {
             format!(
@@ -222,7 +229,12 @@ impl Place {
     }
 
     fn containers(&self, notes: &mut Vec<String>) -> Option<Vec<MesosContainer>> {
-        let (address, _) = self.mesos_agent.as_ref()?;
+        let Some(address) = &self.mesos_agent else {
+            notes.push(
+                "no Mesos agent was found on this host, so its containers were not seen".to_owned(),
+            );
+            return None;
+        };
         match self
             .http
             .json::<Vec<mesos::Container>>(address, "/containers")
@@ -254,6 +266,36 @@ impl Place {
             .map(|observed| observed.networks)
             .unwrap_or_default()
     }
+}
+
+/// Returns which containers have a network namespace in Mesos, as all Mesos agents see it that run
+/// on this host now.
+///
+/// # Errors
+/// No agent runs, or one cannot be looked at.
+pub fn known_to_agents() -> io::Result<Containers> {
+    let mut known = Containers::of_host()?;
+    let pids = agent_pids(&ThisHost::look());
+    if pids.is_empty() {
+        return Err(io::Error::other("no Mesos agent runs on this host"));
+    }
+    for pid in pids {
+        known.add_seen_by(pid).map_err(|error| {
+            let sentence =
+                format!("the mounts of the Mesos agent (pid {pid}) cannot be read: {error}");
+            io::Error::new(error.kind(), sentence)
+        })?;
+    }
+    Ok(known)
+}
+
+/// Returns the processes of all Mesos agents.
+fn agent_pids(host: &ThisHost) -> Vec<u32> {
+    let agents = host.processes.iter();
+    agents
+        .filter(|process| process.role == Role::Agent)
+        .map(|process| process.pid)
+        .collect()
 }
 
 fn container(container: mesos::Container) -> MesosContainer {

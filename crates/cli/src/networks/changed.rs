@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::definition::{Ranges, body, in_words};
 use super::losses::{self, Holders};
 use super::master;
-use crate::answers::{Overlay, OverlayInfo, Overlays};
+use crate::answers::{MasterState, Overlay, OverlayInfo, Overlays};
 use crate::change::{Change, ConsentOptions as Consent, NotDone, Request, send};
 use crate::connection::http::Answer;
 use crate::connection::{ConnectionOptions, Master};
@@ -30,7 +30,7 @@ const OVERLAYS: &str = "/overlay-master/overlays";
 /// Exit status:
 ///   0  the network is there, and in the replicated log
 ///   1  the master refused it
-///   2  the master could not be asked, or wrong usage
+///   2  the master could not be asked, --force was not confirmed, or wrong usage
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -52,9 +52,8 @@ pub struct AddOptions {
     /// each other.
     #[arg(long, verbatim_doc_comment)]
     force: bool,
-    /// Print what would be sent, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     connection: ConnectionOptions,
     #[command(flatten)]
@@ -232,9 +231,10 @@ fn try_to_add(options: &AddOptions) -> Result<NetworkChange, NotDone> {
         ..OverlayInfo::default()
     };
     let body = body(&options.ranges.onto(info), options.force);
-    let change = Change::new(request("POST", None, Some(body)), Vec::new());
+    let losses = losses::of_force(options.force);
+    let change = Change::new(request("POST", None, Some(body)), losses);
     let master = master(&options.connection)?;
-    if options.dry_run {
+    if !change.confirm(options.consent, &options.name)? {
         return Ok(NetworkChange {
             change,
             network: None,
@@ -280,9 +280,14 @@ fn try_to_change(options: &ChangeOptions) -> Result<NetworkChange, NotDone> {
             network: Some(overlay.clone()),
         });
     }
-    let holders = Holders::new(overlay, &master.state()?);
-    change.losses = losses::of_change(&options.name, &from, &to, &holders);
-    carry_out(&master, &overlays, change, options.consent, &options.name)
+    let losses = |overlay: &Overlay, state: &MasterState| {
+        let mut losses = losses::of_force(options.force);
+        let holders = Holders::new(overlay, state);
+        losses.extend(losses::of_change(&options.name, &from, &to, &holders));
+        losses
+    };
+    change.losses = losses(overlay, &master.state()?);
+    carry_out(&master, overlay, change, options.consent, losses)
 }
 
 /// Returns the definition that the options want, and the body of the request.
@@ -315,30 +320,31 @@ fn try_to_remove(options: &RemoveOptions) -> Result<NetworkChange, NotDone> {
     let master = master(&options.connection)?;
     let overlays = master.overlays()?;
     let overlay = find(&overlays, &options.name)?;
-    let holders = Holders::new(overlay, &master.state()?);
+    let losses = |overlay: &Overlay, state: &MasterState| {
+        losses::of_removal(overlay, &Holders::new(overlay, state), options.force)
+    };
     let body = options.force.then(|| json!({ "force": true }));
     let request = request("DELETE", Some(&options.name), body);
-    let mut change = Change::new(
-        request,
-        losses::of_removal(overlay, &holders, options.force),
-    );
+    let mut change = Change::new(request, losses(overlay, &master.state()?));
     if overlay.source == "file" || overlay.file.is_some() {
         change.notes.push(format!(
             "the configuration file of the master defines {0}, too: it stays removed, and mesos-overlay networks change {0} --from-file restores it",
             options.name
         ));
     }
-    carry_out(&master, &overlays, change, options.consent, &options.name)
+    carry_out(&master, overlay, change, options.consent, losses)
 }
 
-/// Has the operator confirm, and makes the change unless the overlay is another one meanwhile.
+/// Has the operator confirm, and makes the change unless the overlay is another one meanwhile, or
+/// something else is lost. `losses` returns what is lost.
 fn carry_out(
     master: &Master,
-    before: &Overlays,
+    before: &Overlay,
     change: Change,
     consent: Consent,
-    name: &str,
+    losses: impl Fn(&Overlay, &MasterState) -> Vec<String>,
 ) -> Result<NetworkChange, NotDone> {
+    let name = before.name.as_str();
     if !change.confirm(consent, name)? {
         return Ok(NetworkChange {
             change,
@@ -346,9 +352,18 @@ fn carry_out(
         });
     }
     let now = master.overlays()?;
-    if now.revision != before.revision && definition(&now, name) != definition(before, name) {
+    let there = now.overlays.iter().find(|overlay| overlay.name == name);
+    let Some(there) = there.filter(|there| is_same(there, before)) else {
         return Err(Failure(format!(
             "network {name} was changed by somebody else meanwhile, and nothing was sent; look at it (mesos-overlay networks show {name}) and try again"
+        ))
+        .into());
+    };
+    // The operator may have taken a long time to answer.
+    if !consent.yes && !change.losses.is_empty() && losses(there, &master.state()?) != change.losses
+    {
+        return Err(Failure(format!(
+            "the agents that hold subnets of network {name} are others meanwhile, and nothing was sent; look at it (mesos-overlay networks show {name}) and try again"
         ))
         .into());
     }
@@ -421,11 +436,24 @@ pub fn find<'a>(overlays: &'a Overlays, name: &str) -> Result<&'a Overlay, NotDo
     })
 }
 
-fn definition<'a>(overlays: &'a Overlays, name: &str) -> Option<&'a Overlay> {
-    overlays
-        .overlays
-        .iter()
-        .find(|overlay| overlay.name == name)
+/// Returns true if two answers about an overlay have the same definition and state. The number of
+/// its holders, and of its free subnets, changes without an operator.
+fn is_same(one: &Overlay, other: &Overlay) -> bool {
+    let plain = |info: &Option<OverlayInfo>| {
+        info.clone().map(|info| OverlayInfo {
+            agent_subnets: None,
+            ..info
+        })
+    };
+    let part = |overlay: &Overlay| {
+        (
+            plain(&overlay.info),
+            overlay.source.clone(),
+            plain(&overlay.file),
+            overlay.state.clone(),
+        )
+    };
+    part(one) == part(other)
 }
 
 fn nothing(name: &str) -> OverlayInfo {
@@ -433,5 +461,32 @@ fn nothing(name: &str) -> OverlayInfo {
         name: name.to_owned(),
         enabled: true,
         ..OverlayInfo::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_come_and_go_do_not_change_an_overlay() {
+        let text = r#"{"name":"a","state":"active","source":"stored","agents":2,
+            "info":{"name":"a","subnet":"9.0.0.0/8","prefix":24,"agent_subnets":{"free":7}}}"#;
+        let overlay = |text: &str| serde_json::from_str::<Overlay>(text).unwrap();
+        let one = overlay(text);
+        for other in [
+            text.replace(r#""agents":2"#, r#""agents":3"#),
+            text.replace(r#""free":7"#, r#""free":6"#),
+            text.replace(r#""agents""#, r#""holders":["10.0.0.1"],"agents""#),
+        ] {
+            assert!(is_same(&one, &overlay(&other)), "{other}");
+        }
+        for other in [
+            text.replace("24", "25"),
+            text.replace("stored", "file"),
+            text.replace("active", "draining"),
+        ] {
+            assert!(!is_same(&one, &overlay(&other)), "{other}");
+        }
     }
 }

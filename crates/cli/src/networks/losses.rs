@@ -1,4 +1,4 @@
-//! What a change of an overlay takes away, in sentences without a full stop.
+//! Losses by a change of an overlay, in sentences without a full stop.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -71,6 +71,12 @@ pub fn of_removal(overlay: &Overlay, holders: &Holders, force: bool) -> Vec<Stri
     }
     losses.push(in_use(name));
     losses
+}
+
+/// Returns what happens with `force`, which permits a range that hosts lie in.
+pub fn of_force(force: bool) -> Vec<String> {
+    let sentence = "--force permits a range that contains addresses of hosts: containers and these hosts do not reach each other";
+    force.then(|| sentence.to_owned()).into_iter().collect()
 }
 
 /// Returns what is lost when a definition takes the place of another one.

@@ -65,7 +65,7 @@ struct Holder {
     /// State of the network on the agent: `STATUS_OK`, `STATUS_CONFIGURING` or `STATUS_FAILED`.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<String>,
-    /// What is wrong there.
+    /// Error of the network there.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }

@@ -36,12 +36,12 @@ impl<'a> Page<'a> {
         Page { out }
     }
 
-    /// Writes a line.
+    /// Writes a line, or several.
     ///
     /// # Errors
     /// The output cannot be written.
     pub fn line(&mut self, text: impl Display) -> io::Result<()> {
-        writeln!(self.out, "{text}")
+        writeln!(self.out, "{}", printable(&text.to_string()))
     }
 
     /// Writes a line in bold type, after an empty line.
@@ -49,7 +49,7 @@ impl<'a> Page<'a> {
     /// # Errors
     /// The output cannot be written.
     pub fn heading(&mut self, text: impl Display) -> io::Result<()> {
-        writeln!(self.out, "\n{}", styled(HEADING, text))
+        writeln!(self.out, "\n{}", printable(&styled(HEADING, text)))
     }
 
     /// Writes a table with a heading for each column. Columns named in `right` (by index) are
@@ -63,7 +63,8 @@ impl<'a> Page<'a> {
         right: &[usize],
         rows: impl IntoIterator<Item = Vec<String>>,
     ) -> io::Result<()> {
-        let rows: Vec<Vec<String>> = rows.into_iter().collect();
+        let cells = |row: Vec<String>| row.iter().map(|cell| printable_cell(cell)).collect();
+        let rows: Vec<Vec<String>> = rows.into_iter().map(cells).collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -106,23 +107,56 @@ impl<'a> Page<'a> {
             };
             let subject = finding.subject.as_ref();
             let subject = subject.map_or(String::new(), |subject| format!("{subject}: "));
-            writeln!(
-                self.out,
-                "{} {subject}{}",
-                styled(style, format_args!("{word}:")),
-                finding.message
-            )?;
-            writeln!(self.out, "  {}", finding.remedy)?;
+            let word = styled(style, format_args!("{word}:"));
+            self.line(format_args!("{word} {subject}{}", finding.message))?;
+            self.line(format_args!("  {}", finding.remedy))?;
             let about = format_args!("[{}] {}", finding.code, finding.see);
-            writeln!(self.out, "  {}", styled(DIM, about))?;
+            self.line(format_args!("  {}", styled(DIM, about)))?;
         }
-        writeln!(self.out, "{}", summary(findings))
+        self.line(summary(findings))
     }
 }
 
 /// Returns a text in a style.
 pub fn styled(style: Style, text: impl Display) -> String {
     format!("{}{text}{}", style.render(), style.render_reset())
+}
+
+/// Returns a text without what could change a terminal: control characters other than line breaks
+/// and tabs become spaces. The styles of this module stay. Much of what is printed was chosen by
+/// others, such as the names of tasks.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        printable.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = style_length(rest);
+        match length {
+            0 => printable.push(' '),
+            _ => printable.push_str(&rest[..length]),
+        }
+        let skipped = length.max(rest.chars().next().map_or(0, char::len_utf8));
+        rest = &rest[skipped..];
+    }
+    printable.push_str(rest);
+    printable
+}
+
+/// Returns a text as [`printable`] does, in one line.
+fn printable_cell(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
+}
+
+/// Returns the length of the style that a text begins with, in bytes; 0: it begins with none.
+fn style_length(text: &str) -> usize {
+    let styles = [ERROR, WARNING, GOOD, HEADING, DIM];
+    let sequences = styles.iter().map(|style| style.render().to_string());
+    let reset = ERROR.render_reset().to_string();
+    let found = sequences
+        .chain([reset])
+        .find(|sequence| text.starts_with(sequence.as_str()));
+    found.map_or(0, |sequence| sequence.len())
 }
 
 /// Returns a bar that shows how much of `total` is used, such as `████░░░░`.
@@ -166,5 +200,25 @@ fn summary(findings: &[Finding]) -> String {
                 count(warnings, "warning")
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task's name may neither move the cursor nor set the title of the terminal.
+    #[test]
+    fn only_styles_of_this_program_reach_the_terminal() {
+        let hostile = "a\u{1b}]0;title\u{7}b\u{1b}[2J\u{1b}[8mc\u{9b}31md\re";
+        assert_eq!(printable(hostile), "a ]0;title b [2J [8mc 31md e");
+        let text = format!("{} {hostile}", styled(ERROR, "error:"));
+        assert!(printable(&text).starts_with(&styled(ERROR, "error:")));
+        let mut out = Vec::new();
+        let mut page = Page::new(&mut out);
+        page.table(&["TASK"], &[], [vec!["x\ny\u{1b}[H".to_owned()]])
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().nth(1), Some("x y [H"));
     }
 }

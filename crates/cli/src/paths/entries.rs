@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
 use overlay_core::util::family::Family;
 use overlay_host::reconcile::MAIN_TABLE;
-use overlay_host::reconcile::observed::{Device, DeviceKind};
+use overlay_host::reconcile::observed::{Device, DeviceKind, Route};
 
 use super::local::Local;
 use crate::answers::Agent;
@@ -128,10 +128,17 @@ pub fn neighbour_fault(device: &Device, vtep: IpAddr, mac: Mac) -> Option<Fault>
     })
 }
 
+/// Returns where a VXLAN device sends packets to a hardware address.
+pub fn fdb_destinations(device: &Device, mac: Mac) -> Vec<IpAddr> {
+    let first = (mac, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let entries = device.fdb.range(first..);
+    let entries = entries.take_while(|((found, _), _)| *found == mac);
+    entries.map(|((_, to), _)| *to).collect()
+}
+
 /// Returns what is wrong with the FDB entry of a tunnel's end.
 pub fn fdb_fault(device: &Device, mac: Mac, host: Ipv4Addr) -> Option<Fault> {
-    let mut entries = device.fdb.keys().filter(|(found, _)| *found == mac);
-    let destinations: Vec<IpAddr> = entries.by_ref().map(|(_, to)| *to).collect();
+    let destinations = fdb_destinations(device, mac);
     let sentence = match destinations.as_slice() {
         [only] if *only == IpAddr::V4(host) => return None,
         [] => format!("the FDB entry {mac} is missing, the master says {host}"),
@@ -163,8 +170,18 @@ fn route_fault(device: &Device, table: u32, peer: &Agent) -> Option<Fault> {
 
 /// Returns what is wrong with one route.
 fn single_route_fault(device: &Device, table: u32, subnet: IpNet, via: IpAddr) -> Option<Fault> {
-    let mut routes = device.routes.iter();
-    let found = routes.find(|route| route.table == table && route.dst == subnet);
+    let first = Route {
+        table,
+        dst: subnet,
+        via: None,
+        metric: 0,
+        protocol: 0,
+        plain: false,
+        nexthop: None,
+    };
+    let routes = device.routes.range(first..);
+    let mut routes = routes.take_while(|route| route.table == table && route.dst == subnet);
+    let found = routes.next();
     let in_table = match table {
         MAIN_TABLE => String::new(),
         table => format!(" in table {table}"),
@@ -199,7 +216,7 @@ pub mod samples {
 
     use std::collections::{BTreeMap, BTreeSet};
 
-    use overlay_host::reconcile::observed::{FdbEntry, Neighbour, Route, Tunnel};
+    use overlay_host::reconcile::observed::{FdbEntry, Neighbour, Tunnel};
 
     use super::*;
     use crate::paths::model::Model;

@@ -1,6 +1,7 @@
 //! Causes of what is wrong with the paths to peers: one cause for each peer, and one finding for each cause.
 //! Pure.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use overlay_core::util::family::Family;
@@ -14,6 +15,9 @@ use crate::finding::kinds::{cluster, path};
 use crate::output::page::count;
 use crate::paths::entries::{Fault, peer_fault};
 use crate::paths::model::PORT;
+
+#[cfg(test)]
+mod tests;
 
 /// Number of peers with the same cause from which on they share a finding.
 const MANY: usize = 4;
@@ -114,22 +118,26 @@ pub fn examine(
     columns: &[Column],
     here: &Here<'_>,
 ) -> (Vec<Finding>, Vec<String>) {
-    let causes = rows.iter().filter_map(|row| {
-        let cause = cause(row, columns, here)?;
-        Some((row.peer, cause))
-    });
-    let causes: Vec<(&Agent, Cause)> = causes.collect();
+    let mut groups = BTreeMap::<u8, Vec<(&Agent, Cause)>>::new();
+    for row in rows {
+        if let Some(cause) = cause(row, columns, here) {
+            groups
+                .entry(cause.key())
+                .or_default()
+                .push((row.peer, cause));
+        }
+    }
     let mut findings = Vec::new();
-    let mut done: Vec<u8> = Vec::new();
-    for (peer, cause) in &causes {
-        let key = cause.key();
-        let alike = causes.iter().filter(|(_, other)| other.key() == key);
-        let alike: Vec<&Agent> = alike.map(|(peer, _)| *peer).collect();
-        if alike.len() < MANY {
-            findings.push(cause.finding(peer, here));
-        } else if !done.contains(&key) {
-            done.push(key);
-            findings.push(cause.shared_finding(&alike, rows.len(), here));
+    for group in groups.values() {
+        match group.first() {
+            Some((_, cause)) if group.len() >= MANY => {
+                let peers: Vec<&Agent> = group.iter().map(|(peer, _)| *peer).collect();
+                findings.push(cause.shared_finding(&peers, rows.len(), here));
+            }
+            _ => {
+                let single = group.iter();
+                findings.extend(single.map(|(peer, cause)| cause.finding(peer, here)));
+            }
         }
     }
     findings.sort_by_key(|finding| finding.severity);
@@ -143,19 +151,24 @@ fn notes(rows: &[Row<'_>], columns: &[Column]) -> Vec<String> {
         let meant = rows.iter().filter(|row| is_meant(&Parts::of(row, columns)));
         let names: Vec<&Agent> = meant.map(|row| row.peer).collect();
         if !names.is_empty() {
-            notes.push(format!("{} {text}", list(&names)));
+            let verb = if names.len() == 1 {
+                "answers"
+            } else {
+                "answer"
+            };
+            notes.push(format!("{} {verb} {text}", list(&names)));
         }
     };
     note(
         &|parts| parts.underlay.is_some_and(|cell| !cell.answers()) && parts.tunnel_answers(),
-        "answers through the tunnel and not directly: ICMP is filtered on the underlay, which is no fault",
+        "through the tunnel and not directly: ICMP is filtered on the underlay, which is no fault",
     );
     note(
         &|parts| {
             let is_narrow = parts.underlay.is_some_and(Cell::is_narrow);
             is_narrow && parts.has_large() && !parts.tunnel.iter().any(|(_, cell)| cell.is_narrow())
         },
-        "answers to large packets through the tunnel and not directly: packets of the tunnel are fragmented on the way, or large ICMP packets are filtered",
+        "to large packets through the tunnel and not directly: packets of the tunnel are fragmented on the way, or large ICMP packets are filtered",
     );
     notes
 }

@@ -1,6 +1,7 @@
 //! Many echo requests at once, with a limited rate.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -135,10 +136,10 @@ impl Echo {
             bytes,
         } = round.requests[number];
         let family = Family::from(target);
-        let key = (family, source);
-        if !self.sockets.contains_key(&key) {
-            match EchoSocket::open(family, source) {
-                Ok(socket) => _ = self.sockets.insert(key, socket),
+        let socket = match self.sockets.entry((family, source)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => match EchoSocket::open(family, source) {
+                Ok(socket) => entry.insert(socket),
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(FORBIDDEN.into());
                 }
@@ -148,10 +149,7 @@ impl Echo {
                     round.done(number, Outcome::NotSent(reason));
                     return Ok(());
                 }
-            }
-        }
-        let Some(socket) = self.sockets.get_mut(&key) else {
-            return Ok(());
+            },
         };
         let sent_at = self.start.elapsed().as_nanos() as u64;
         let mut data = self.mark.to_be_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! Choice of what to probe: which peers, which addresses of theirs, from which addresses and with which sizes.
+//! What to probe: which peers, which addresses of theirs, from which addresses and with which sizes.
 //! Pure.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ const OVERHEAD: u32 = 50;
 /// Bytes of data in a small packet, as other programs have it.
 const SMALL: u32 = 56;
 
-/// Kind of the addresses of a column.
+/// What the addresses of a column are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// Agents' own addresses.
@@ -93,22 +93,16 @@ pub fn evenly<'a>(peers: &[&'a Agent], limit: usize) -> Vec<&'a Agent> {
         .collect()
 }
 
-/// Column of the agents' own addresses.
-const UNDERLAY: Column = Column {
-    target: Target::Underlay,
-    family: Family::V4,
-};
-
-/// Returns the columns for peers: what any of them has, in the families that are asked for. Hosts are always
-/// probed, since a tunnel to a host that is down tells nothing about tunnels.
+/// Returns the columns for peers: what any of them has, in the families that are asked for.
 pub fn columns(chosen: &[Chosen<'_>], families: &[Family], has_tunnel: bool) -> Vec<Column> {
-    let mut columns = BTreeSet::from([UNDERLAY]);
+    let mut columns = BTreeSet::new();
     let mut add = |target: Target, family: Family| {
         if families.contains(&family) {
             columns.insert(Column { target, family });
         }
     };
     for Chosen { peer, address } in chosen {
+        add(Target::Underlay, Family::V4);
         if !has_tunnel {
             continue;
         }
@@ -279,19 +273,6 @@ mod tests {
         assert_eq!(pairs(&sources), expected);
         sources.present.clear();
         assert!(pairs(&sources).iter().all(|(_, source)| source.is_empty()));
-    }
-
-    #[test]
-    fn hosts_are_probed_with_ipv6_as_well() {
-        let model = samples::cluster(3);
-        let peers: Vec<&Agent> = model.peers().collect();
-        for has_tunnel in [true, false] {
-            let columns = columns(&all(&peers), &[Family::V6], has_tunnel);
-            assert_eq!(columns[0], UNDERLAY);
-            let others = columns.iter().skip(1);
-            assert!(others.clone().all(|column| column.family == Family::V6));
-            assert_eq!(others.count() > 0, has_tunnel);
-        }
     }
 
     #[test]

@@ -202,7 +202,8 @@ fn describe(overlay: &answers::Overlay) -> Overlay {
     }
 }
 
-fn overlay_finding(overlay: &answers::Overlay) -> Option<Finding> {
+/// Returns what is wrong with an overlay as a whole.
+pub fn overlay_finding(overlay: &answers::Overlay) -> Option<Finding> {
     let name = clause(&overlay.name);
     let holders = overlay_core::util::line::list_first(&overlay.holders, 5);
     let finding = match overlay.state.as_str() {

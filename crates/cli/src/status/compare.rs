@@ -13,8 +13,9 @@ use super::report::{Host, ObjectCount};
 use crate::finding::Finding;
 use crate::finding::kinds::host;
 
-/// Longest time for an answer of the container engine.
-const ENGINE_LIMIT: Duration = Duration::from_secs(3);
+/// Longest time for an answer of the container engine, unless the agent waits less. That of the agent
+/// is 15 s by default.
+const ENGINE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Result of a comparison.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,6 @@
 //! Examination of this host: its overlay agent, and the objects that the agent manages.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -83,8 +82,7 @@ pub fn find(
 /// Looks at this host.
 ///
 /// # Errors
-/// The agent wants a login, or refuses this one. The configuration that the command line names
-/// cannot be read.
+/// The configuration that the command line names cannot be read.
 pub fn look(
     http: &Http,
     host: &ThisHost,
@@ -106,7 +104,11 @@ pub fn look(
                 compare(&http, place, &config, &agent, &mut view);
             }
         }
-        Err(error @ AskError::Unauthorized(_)) => return Err(error.into()),
+        Err(AskError::Unauthorized(sentence)) => {
+            let sentence = clause(&sentence);
+            view.notes
+                .push(format!("This host was not looked at: {sentence}."));
+        }
         Err(error) => {
             view.found.push(Found::lasting(silent(place, &error)));
             view.notes.push(
@@ -165,10 +167,7 @@ fn with_socket(host: &ThisHost, mut config: AgentConfig) -> AgentConfig {
     let variable = host.agent_module();
     let variable = variable.and_then(|(process, _)| process.variable("DOCKER_HOST"));
     let socket = || overlay_core::config::agent::docker_socket(variable?).ok();
-    config.docker_socket = config
-        .docker_socket
-        .take()
-        .or_else(|| socket().map(PathBuf::from));
+    config.docker_socket = config.docker_socket.take().or_else(socket);
     config
 }
 
@@ -178,7 +177,7 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
     let master = agent.master.as_deref();
     let report = &mut view.report;
     report.answers = true;
-    report.registered = Some(agent.registered);
+    report.registered = agent.registered;
     report.master = master.map(|pid| {
         pid.rsplit_once('@')
             .map_or(pid, |(_, address)| address)
@@ -204,7 +203,7 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
     for overlay in &agent.overlays {
         view.found.extend(addresses::findings(&subject, overlay));
     }
-    if !agent.registered && agent.problems.is_empty() {
+    if agent.registered == Some(false) && agent.problems.is_empty() {
         let message = match &view.report.master {
             Some(master) => format!("the agent is not registered with the master at {master}"),
             None => "the agent knows no leading master".to_owned(),
@@ -232,7 +231,10 @@ fn describe(overlay: &AgentOverlay) -> HostOverlay {
 
 /// Compares the host with what the agent wants.
 fn compare(http: &Http, place: &Place, config: &AgentConfig, agent: &OwnAgent, view: &mut View) {
-    if agent.overlays.is_empty() && !agent.registered {
+    let Some(registered) = agent.registered else {
+        return view.notes.push(of_another_release());
+    };
+    if agent.overlays.is_empty() && !registered {
         let note =
             "This host was not compared with what its agent wants: the agent has no overlays yet.";
         view.notes.push(note.to_owned());
@@ -250,12 +252,8 @@ fn compare(http: &Http, place: &Place, config: &AgentConfig, agent: &OwnAgent, v
     };
     let peers = match peers(http, &place.address) {
         Ok(peers) => peers,
-        Err(AskError::Refused(404, _)) => {
-            let note = "Routes, neighbours and FDB entries of peers were not compared: the agent is of a release that \
-                        does not show its peers.";
-            view.notes.push(note.to_owned());
-            None
-        }
+        // What another release wants is not always what this one wants.
+        Err(AskError::Refused(404, _)) => return view.notes.push(of_another_release()),
         Err(error) => {
             view.notes.push(format!(
                 "Routes, neighbours and FDB entries of peers were not compared: {}.",
@@ -281,6 +279,11 @@ fn compare(http: &Http, place: &Place, config: &AgentConfig, agent: &OwnAgent, v
         return;
     }
     add_comparison(&states, agent, view);
+}
+
+fn of_another_release() -> String {
+    "This host was not compared with what its agent wants: the agent is of an earlier release, or of the C++ module."
+        .to_owned()
 }
 
 fn add_comparison(states: &DesiredStates, agent: &OwnAgent, view: &mut View) {

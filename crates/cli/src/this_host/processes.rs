@@ -3,10 +3,19 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
+use overlay_host::files::{self, Links};
+
+use super::CONFIG_LIMIT;
 use super::modules::{self, ModuleKind};
+
+/// Lowest id of users that log in, on all common distributions.
+const FIRST_LOGIN: u32 = 1000;
 
 /// Role of a Mesos process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,36 +90,23 @@ impl Process {
         self.environment.get(name).map(String::as_str)
     }
 
-    /// Returns the address of the process, `ip:port`: that which it advertises or binds to, or
-    /// 127.0.0.1 if it binds to every address.
+    /// Returns the address at which programs on this host reach the process, `ip:port`: that which it
+    /// binds to, or 127.0.0.1 if it binds to every address.
     pub fn address(&self) -> Option<String> {
-        let first = |names: [&str; 4]| {
-            let [flag, other, variable, last] = names;
-            self.flag(flag)
-                .or_else(|| self.flag(other))
-                .or_else(|| self.variable(variable).map(str::to_owned))
-                .or_else(|| self.variable(last).map(str::to_owned))
+        let setting = |flag: &str, variable: &str| {
+            let set = self.variable(variable).map(str::to_owned);
+            self.flag(flag).or(set).map(|text| text.trim().to_owned())
         };
-        let port = first([
-            "advertise_port",
-            "port",
-            "LIBPROCESS_ADVERTISE_PORT",
-            "LIBPROCESS_PORT",
-        ]);
-        let port = match port {
-            Some(port) => port.trim().parse().ok()?,
+        let port = match setting("port", "LIBPROCESS_PORT") {
+            Some(port) => port.parse().ok()?,
             None => self.role.default_port(),
         };
-        let ip = first([
-            "advertise_ip",
-            "ip",
-            "LIBPROCESS_ADVERTISE_IP",
-            "LIBPROCESS_IP",
-        ]);
-        let ip = ip
+        // A command of the operator can find the address (`--ip_discovery_command`), as on DC/OS.
+        let ip = setting("ip", "LIBPROCESS_IP")
+            .or_else(|| Some(listening(self.pid, port)?.to_string()))
             .filter(|ip| ip != "0.0.0.0")
             .unwrap_or_else(|| "127.0.0.1".to_owned());
-        Some(format!("{}:{port}", ip.trim()))
+        Some(format!("{ip}:{port}"))
     }
 
     /// Returns the path of the configuration of an overlay module that this process loads.
@@ -121,8 +117,9 @@ impl Process {
 
     /// Returns the lists of modules of this process, as JSON.
     pub fn module_texts(&self) -> Vec<String> {
-        let files = self.module_files().into_iter();
-        let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        let paths = self.module_files().into_iter();
+        let texts =
+            paths.filter_map(|file| files::read_text(&file, Links::Follow, CONFIG_LIMIT).ok());
         texts.chain(self.inline_modules()).collect()
     }
 
@@ -163,6 +160,9 @@ pub fn find() -> Vec<Process> {
 
 /// Reads a process; `None`: it is not of Mesos, or has ended.
 fn read(pid: u32) -> Option<Process> {
+    if !is_trusted(pid) {
+        return None;
+    }
     let arguments = strings(&fs::read(format!("/proc/{pid}/cmdline")).ok()?);
     let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let named = arguments.first().map(PathBuf::from);
@@ -185,6 +185,21 @@ fn read(pid: u32) -> Option<Process> {
     })
 }
 
+/// Returns whether a process may be Mesos: one of root, of this user, or of a system's user with a
+/// program of root. Everybody can give a process the name of Mesos, and flags that lead an operator
+/// to another master.
+fn is_trusted(pid: u32) -> bool {
+    let Ok(process) = fs::metadata(format!("/proc/{pid}")) else {
+        return false;
+    };
+    let user = process.uid();
+    if user == 0 || user == geteuid().as_raw() {
+        return true;
+    }
+    let program = fs::metadata(format!("/proc/{pid}/exe"));
+    user < FIRST_LOGIN && program.is_ok_and(|program| program.uid() == 0)
+}
+
 fn strings(bytes: &[u8]) -> Vec<String> {
     let parts = bytes
         .split(|byte| *byte == 0)
@@ -196,6 +211,27 @@ fn strings(bytes: &[u8]) -> Vec<String> {
                 .into_owned()
         })
         .collect()
+}
+
+/// Returns the IPv4 address at which a process of this network namespace listens on a TCP port.
+fn listening(pid: u32, port: u16) -> Option<Ipv4Addr> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+    listening_in(&table, port)
+}
+
+/// Finds the address of a listening socket in a table such as `/proc/net/tcp`: its second column has
+/// address and port in hexadecimal digits, the third the other end, the fourth the state.
+fn listening_in(table: &str, port: u16) -> Option<Ipv4Addr> {
+    const LISTEN: &str = "0A";
+    table.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (ip, of_socket) = words.next()?.split_once(':')?;
+        let is_listening = words.nth(1)? == LISTEN;
+        let of_socket = u16::from_str_radix(of_socket, 16).ok()?;
+        let ip = u32::from_str_radix(ip, 16).ok()?;
+        // The kernel prints the bytes of the address as a number of this machine.
+        (is_listening && of_socket == port).then(|| Ipv4Addr::from(ip.to_ne_bytes()))
+    })
 }
 
 /// Reads flags as Mesos does: `--name=value`, `--name` and `--no-name`.
@@ -220,6 +256,15 @@ fn flags(arguments: &[String]) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_a_listening_socket_is_found() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue\n   \
+                     0: 0101A8C0:13BA 0A00A8C0:0016 01 00000000:00000000\n   \
+                     1: 0201A8C0:13BA 00000000:0000 0A 00000000:00000000\n";
+        assert_eq!(listening_in(table, 5050), "192.168.1.2".parse().ok());
+        assert_eq!(listening_in(table, 5051), None);
+    }
 
     #[test]
     fn flags_and_variables_have_the_precedence_of_mesos() {

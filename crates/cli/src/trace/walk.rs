@@ -4,16 +4,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use overlay_core::util::family::Family;
-use overlay_host::lookup::{
-    self, Decision, DropReason, Flow, Judgement, Protocol, Question, Rules, Way,
-};
-use overlay_host::reconcile::MAIN_TABLE;
+use overlay_host::lookup::{self, Decision, Flow, Judgement, Protocol, Question, Rules, Way};
 
 use super::report::{State, Step};
+use super::words::{forwarding_finding, word, written};
 use crate::answers::Agent;
 use crate::finding::Finding;
-use crate::finding::kinds::{cluster, difference, host, path};
-use crate::paths::entries::{Fault, device_fault, fdb_fault, neighbour_fault, rule_faults};
+use crate::finding::kinds::{difference, host, path};
+use crate::paths::entries::{
+    Fault, device_fault, fdb_destinations, fdb_fault, neighbour_fault, rule_faults,
+};
 use crate::paths::local::Local;
 use crate::paths::model::{Gateway, Model, PORT, Place};
 
@@ -26,7 +26,7 @@ pub enum Exit<'a> {
     /// It is for this host.
     Here,
     /// It stays on the bridge.
-    OnBridge(Gateway<'a>),
+    OnBridge,
     /// It goes through the tunnel to a peer.
     Tunnel(&'a Agent),
     /// It leaves by another device. Has the device, and the address that it has as its source then.
@@ -51,13 +51,13 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Follows a packet of a container on this host.
-    pub fn from_container(&mut self, gateway: Gateway<'a>) -> Next<Exit<'a>> {
+    pub fn follow_container(&mut self, gateway: Gateway<'a>) -> Next<Exit<'a>> {
         self.bridge(&gateway)?;
         if self.destination == gateway.ip {
             return Continue(Exit::Here);
         }
         if gateway.subnet.contains(&self.destination) {
-            return Continue(Exit::OnBridge(gateway));
+            return Continue(Exit::OnBridge);
         }
         let has_rule = self.rule();
         let decision = self.route(Some(gateway.bridge), has_rule)?;
@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Follows a packet of this host itself.
-    pub fn from_host(&mut self) -> Next<Exit<'a>> {
+    pub fn follow_host(&mut self) -> Next<Exit<'a>> {
         match self.route(None, true)? {
             None => Continue(Exit::Here),
             Some(way) => self.exit(&way, None),
@@ -81,7 +81,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Follows a packet that arrives through the tunnel from a peer.
-    pub fn from_peer(&mut self, peer: &'a Agent, is_container: bool) -> Next<Exit<'a>> {
+    pub fn follow_peer(&mut self, peer: &'a Agent, is_container: bool) -> Next<Exit<'a>> {
         self.tunnel_input(peer)?;
         self.device()?;
         let vtep = self.local.vtep.clone().unwrap_or_default();
@@ -104,7 +104,7 @@ impl<'a> Walk<'a> {
         match self.model.locate(self.destination) {
             Place::Container(_, gateway) | Place::Gateway(_, gateway) => {
                 self.bridge(&gateway)?;
-                Continue(Exit::OnBridge(gateway))
+                Continue(Exit::OnBridge)
             }
             _ => Continue(Exit::Outside(device, None)),
         }
@@ -137,7 +137,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn drops(&self, fault: &Fault) -> (State, Finding) {
+    /// Returns the fault as one that drops the packet.
+    pub(super) fn drops(&self, fault: &Fault) -> (State, Finding) {
         (State::Drops, fault.finding(self.own.ip, self.own.ip))
     }
 
@@ -210,198 +211,6 @@ impl<'a> Walk<'a> {
         let is_there = fault.is_none();
         let _ = self.step("rule", Some(model), Some(kernel), fault);
         is_there
-    }
-
-    /// Asks the kernel for the route; `None`: the packet is for this host. `has_rule`: the rule of the
-    /// containers' table is there.
-    fn route(&mut self, arrives_on: Option<&str>, has_rule: bool) -> Next<Option<Way>> {
-        let expected = self.expected_way(arrives_on.is_some());
-        let question = Question {
-            destination: self.destination,
-            source: self.source,
-            arrives_on,
-        };
-        let model = expected.as_ref().map(|(text, ..)| text.clone());
-        let decision = match self.local.lookup.route(&question) {
-            // Kernels from 6.13 on have one error for all packets whose source cannot be right.
-            Ok(Decision::Drop(DropReason::Invalid)) if self.comes_back_elsewhere(arrives_on) => {
-                Decision::Drop(DropReason::ReversePath)
-            }
-            Ok(decision) => decision,
-            Err(error) => {
-                self.step("route", model, Some(error), None)?;
-                return Break(());
-            }
-        };
-        match decision {
-            Decision::Local => {
-                let fault = expected.filter(|(_, device, _)| device.is_some()).map(|_| {
-                    self.drops(&Fault {
-                        kind: &path::ROUTE_WRONG,
-                        sentence: format!("this host has the address {} itself", self.destination),
-                    })
-                });
-                self.step("route", model, Some("this host".to_owned()), fault)?;
-                Continue(None)
-            }
-            Decision::Drop(reason) => {
-                let fault = self.drop_fault(reason, model.as_deref(), arrives_on);
-                self.step("route", model, Some(word(reason).to_owned()), Some(fault))?;
-                Break(())
-            }
-            Decision::Forward(way) => {
-                let text = written(&way);
-                let fault = self.wrong_way(&way, expected, has_rule);
-                self.step("route", model, Some(text), fault)?;
-                Continue(Some(way))
-            }
-        }
-    }
-
-    /// Returns whether the strict filter drops packets of this source that arrive on a device.
-    fn comes_back_elsewhere(&self, arrives_on: Option<&str>) -> bool {
-        let (Some(device), Some(source @ IpAddr::V4(_))) = (arrives_on, self.source) else {
-            return false;
-        };
-        let question = Question {
-            destination: source,
-            source: None,
-            arrives_on: None,
-        };
-        let leads_here = matches!(
-            self.local.lookup.route(&question),
-            Ok(Decision::Forward(Way { device: Some(back), .. })) if back == device
-        );
-        lookup::is_strict(device) && !leads_here
-    }
-
-    /// Returns what is wrong with a route that the kernel chose.
-    fn wrong_way(
-        &self,
-        way: &Way,
-        expected: Option<(String, Option<String>, Option<IpAddr>)>,
-        has_rule: bool,
-    ) -> Option<(State, Finding)> {
-        let nobody = match self.model.locate(self.destination) {
-            Place::Unassigned(..) | Place::UnassignedVtep(_) | Place::WithoutBridge(..) => {
-                Some(self.nobody())
-            }
-            _ => None,
-        };
-        if let Some(finding) = nobody {
-            return Some((State::Drops, finding));
-        }
-        let (text, device, via) = expected?;
-        let is_right = way.device == device && (via.is_none() || way.via == via);
-        if is_right {
-            return None;
-        }
-        // The finding about the rule explains it, and the host's own address is reached anyway.
-        if !has_rule {
-            return None;
-        }
-        Some(self.drops(&Fault {
-            kind: &path::ROUTE_WRONG,
-            sentence: format!(
-                "packets to {} take the route \"{}\", the master says {text}",
-                self.destination,
-                written(way)
-            ),
-        }))
-    }
-
-    /// Returns the finding about an address that nobody has.
-    pub fn nobody(&self) -> Finding {
-        let ip = self.destination;
-        nobody(ip, &self.model.locate(ip))
-    }
-
-    /// Returns the route that the master's answer leads to: as text, its device and its gateway;
-    /// `None`: the answer says nothing of it.
-    fn expected_way(&self, is_forwarded: bool) -> Option<(String, Option<String>, Option<IpAddr>)> {
-        let ip = self.destination;
-        let place = self.model.locate(ip);
-        let peer = place.agent()?;
-        if peer.ip == self.own.ip {
-            return match place {
-                Place::Container(_, gateway) => Some((
-                    format!("{} dev {}", gateway.subnet, gateway.bridge),
-                    Some(gateway.bridge.to_owned()),
-                    None,
-                )),
-                Place::WithoutBridge(..) => None,
-                _ => Some(("this host".to_owned(), None, None)),
-            };
-        }
-        let vtep = Some(self.own.vxlan()?.vtep_name.clone());
-        let name = vtep.clone().unwrap_or_default();
-        let via = peer.vtep(Family::from(ip));
-        let through = |prefix: String, table: u32| {
-            let table = match table {
-                MAIN_TABLE => String::new(),
-                table => format!(" table {table}"),
-            };
-            let gateway = via.map_or(String::new(), |via| format!(" via {via}"));
-            (
-                format!("{prefix}{gateway} dev {name}{table}"),
-                vtep.clone(),
-                via,
-            )
-        };
-        match place {
-            Place::Container(_, gateway) | Place::Gateway(_, gateway) => {
-                let subnets = peer.overlays.iter().flat_map(|overlay| overlay.subnets());
-                let around = subnets
-                    .into_iter()
-                    .find(|subnet| subnet.contains(&gateway.ip));
-                let prefix = around.unwrap_or(gateway.subnet);
-                Some(through(prefix.to_string(), MAIN_TABLE))
-            }
-            Place::Vtep(_) => Some((format!("on the link of {name}"), vtep, None)),
-            Place::Host(_) if is_forwarded => Some(through(ip.to_string(), self.local.table)),
-            _ => None,
-        }
-    }
-
-    /// Returns the finding about a packet that the kernel's routing drops.
-    fn drop_fault(
-        &self,
-        reason: DropReason,
-        expected: Option<&str>,
-        arrives_on: Option<&str>,
-    ) -> (State, Finding) {
-        let ip = self.destination;
-        let family = Family::from(ip);
-        if reason == DropReason::ReversePath {
-            let device = arrives_on.unwrap_or_default();
-            let finding = host::REVERSE_PATH_FILTER.finding(
-                format!("the kernel drops packets from {} that arrive on {device}, since the way back leads over another device (rp_filter)", self.source.map_or_else(String::new, |ip| ip.to_string())),
-                format!("Set loose filtering: sysctl -w net.ipv4.conf.all.rp_filter=2, and the same for {device} if it is 1"),
-            );
-            return (State::Drops, finding.about(device));
-        }
-        if let Some(device) = arrives_on.filter(|device| !lookup::device_forwards(device, family)) {
-            return (State::Drops, forwarding_finding(device, family));
-        }
-        if expected.is_none() && !matches!(self.model.locate(ip), Place::Outside) {
-            return (State::Drops, self.nobody());
-        }
-        match expected {
-            Some(expected) => self.drops(&Fault {
-                kind: &path::ROUTE_WRONG,
-                sentence: format!(
-                    "the kernel has no route to {ip} ({}), the master says {expected}",
-                    word(reason)
-                ),
-            }),
-            None => {
-                let finding = path::NO_ROUTE.finding(
-                    format!("this host has no route to {ip} ({})", word(reason)),
-                    "Add a route to it, or a default route",
-                );
-                (State::Drops, finding.about(ip))
-            }
-        }
     }
 
     /// Looks whether packets that arrive on a device are forwarded.
@@ -514,9 +323,7 @@ impl<'a> Walk<'a> {
             return Continue(Exit::Tunnel(peer));
         }
         match self.model.locate(self.destination) {
-            Place::Container(agent, gateway) if agent.ip == self.own.ip => {
-                Continue(Exit::OnBridge(gateway))
-            }
+            Place::Container(agent, _) if agent.ip == self.own.ip => Continue(Exit::OnBridge),
             _ => Continue(Exit::Outside(device, source)),
         }
     }
@@ -551,8 +358,8 @@ impl<'a> Walk<'a> {
             Some(kernel),
             fault,
         )?;
-        let entries = device.fdb.keys().filter(|(found, _)| *found == mac);
-        let to: Vec<String> = entries.map(|(_, to)| to.to_string()).collect();
+        let to = fdb_destinations(device, mac);
+        let to: Vec<String> = to.iter().map(ToString::to_string).collect();
         let kernel = match to.is_empty() {
             true => "missing".to_owned(),
             false => format!("{mac} to {}", to.join(" ")),
@@ -621,69 +428,5 @@ impl<'a> Walk<'a> {
         };
         let what = format!("input {} UDP {PORT}", flow.from);
         self.judge(&flow, what)
-    }
-}
-
-/// Returns the finding about an address that nobody has.
-pub fn nobody(ip: IpAddr, place: &Place<'_>) -> Finding {
-    let why = match place {
-        Place::Unassigned(overlay, range) => format!(
-            "{ip} is in the range {range} of the overlay {overlay}, and no agent has that part of it"
-        ),
-        Place::UnassignedVtep(range) => {
-            format!("{ip} is in the range {range} of the VTEPs, and no agent has it")
-        }
-        Place::WithoutBridge(agent, subnet) => format!(
-            "{ip} is in the subnet {subnet} of the agent {}, and in that of none of its bridges",
-            agent.ip
-        ),
-        _ => format!("{ip} is no address of the overlays"),
-    };
-    let remedy = "Check the address: \"mesos-overlay whois\" shows who has one";
-    cluster::NOT_FOUND.finding(why, remedy).about(ip)
-}
-
-fn forwarding_finding(device: &str, family: Family) -> Finding {
-    let (all, of_device) = match family {
-        Family::V4 => ("net.ipv4.ip_forward", "net.ipv4.conf"),
-        Family::V6 => ("net.ipv6.conf.all.forwarding", "net.ipv6.conf"),
-    };
-    host::FORWARDING_OFF
-        .finding(
-            format!(
-                "this host does not forward {} packets that arrive on {device}",
-                crate::ping::family_word(family)
-            ),
-            format!(
-                "Set {all}=1 and {of_device}.{device}.forwarding=1 with sysctl, and start the agent"
-            ),
-        )
-        .about(device)
-}
-
-/// Returns a route as iproute2 writes it.
-fn written(way: &Way) -> String {
-    let via = way.via.map_or(String::new(), |via| format!(" via {via}"));
-    let device = way.device.as_ref();
-    let device = device.map_or(String::new(), |device| format!(" dev {device}"));
-    let table = match way.table {
-        MAIN_TABLE => String::new(),
-        table => format!(" table {table}"),
-    };
-    let prefix = match way.prefix.prefix_len() {
-        0 => "default".to_owned(),
-        length if length == way.prefix.max_prefix_len() => way.prefix.addr().to_string(),
-        _ => way.prefix.to_string(),
-    };
-    format!("{prefix}{via}{device}{table}")
-}
-
-fn word(reason: DropReason) -> &'static str {
-    match reason {
-        DropReason::NoRoute => "no route",
-        DropReason::Unreachable => "unreachable",
-        DropReason::Prohibited => "prohibited",
-        DropReason::Invalid => "invalid",
-        DropReason::ReversePath => "dropped by rp_filter",
     }
 }

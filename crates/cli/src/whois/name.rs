@@ -9,8 +9,11 @@ use crate::answers::MasterState;
 use crate::answers::mesos::{Slave, Slaves, Task, Tasks};
 use crate::connection::{AskError, Master};
 
+/// Number of tasks in one answer of the master.
+const PAGE: usize = 10_000;
+
 /// Number of tasks that are searched for a name. Mesos keeps the latest tasks that ended, too.
-const MAX_TASKS: usize = 10_000;
+const MAX_TASKS: usize = 200_000;
 
 /// Number of matches that are shown.
 pub const MAX_MATCHES: usize = 10;
@@ -28,20 +31,7 @@ pub fn find(name: &str, master: &Master, state: &MasterState) -> Result<Vec<Matc
     if let Some(slave) = agents.next() {
         return Ok(vec![agent(slave, state)]);
     }
-    let query = percent_encoded(name);
-    let by_id: Tasks = master.json(&format!("/tasks?task_id={query}&limit={MAX_MATCHES}"))?;
-    let tasks = match by_id.tasks.iter().any(|task| task.id == name) {
-        true => by_id.tasks,
-        false => {
-            master
-                .json::<Tasks>(&format!("/tasks?limit={MAX_TASKS}"))?
-                .tasks
-        }
-    };
-    let mut tasks: Vec<Task> = tasks
-        .into_iter()
-        .filter(|task| is_task(task, name))
-        .collect();
+    let mut tasks = tasks_of(name, master)?;
     if tasks.iter().any(Task::is_running) {
         tasks.retain(Task::is_running);
     }
@@ -50,6 +40,30 @@ pub fn find(name: &str, master: &Master, state: &MasterState) -> Result<Vec<Matc
         .iter()
         .map(|task| of_task(task, &slaves, state))
         .collect())
+}
+
+/// Returns the tasks with this id, or else those with this name, or in a container with this id.
+fn tasks_of(name: &str, master: &Master) -> Result<Vec<Task>, AskError> {
+    let query = percent_encoded(name);
+    let by_id: Tasks = master.json(&format!("/tasks?task_id={query}&limit={MAX_MATCHES}"))?;
+    let mut found: Vec<Task> = by_id.tasks;
+    found.retain(|task| task.id == name);
+    let mut offset = 0;
+    // The latest tasks come first, so those that run can be on any page.
+    while found.is_empty() && offset < MAX_TASKS {
+        let page: Tasks = master.json(&format!("/tasks?limit={PAGE}&offset={offset}"))?;
+        let is_last = page.tasks.len() < PAGE;
+        found = page
+            .tasks
+            .into_iter()
+            .filter(|task| is_task(task, name))
+            .collect();
+        if is_last {
+            break;
+        }
+        offset += PAGE;
+    }
+    Ok(found)
 }
 
 fn overlay(name: &str, state: &MasterState) -> Option<Match> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -99,15 +99,13 @@ fn assert_finds(program: &Program, codes: &[&str]) -> Value {
     outcome.json().unwrap()
 }
 
-#[test]
-fn nothing_is_found_beside_containers_of_mesos_and_docker() {
-    let test = "nothing_is_found_beside_containers_of_mesos_and_docker";
+/// Returns the configuration of two agents with Docker and a dual-stack overlay; `None`: the test is
+/// skipped.
+fn with_docker(test: &str) -> Option<ClusterConfig> {
     if !skip::require_docker(test) {
-        return;
+        return None;
     }
-    let Some(mut setup) = hosts(test, 2) else {
-        return;
-    };
+    let mut setup = hosts(test, 2)?;
     setup.network = json!({
         "vtep_subnet": "44.128.0.0/20",
         "vtep_subnet6": "fd01:a::/64",
@@ -120,6 +118,14 @@ fn nothing_is_found_beside_containers_of_mesos_and_docker() {
         "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": true, "overlay_mtu": 1420,
         "enable_ipv6": true,
     });
+    Some(setup)
+}
+
+#[test]
+fn nothing_is_found_beside_containers_of_mesos_and_docker() {
+    let Some(setup) = with_docker("nothing_is_found_beside_containers_of_mesos_and_docker") else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let agent = &cluster.agents[0];
     let mut engine = Engine::new(cluster.run(), "engine", agent.host().unwrap().netns()).unwrap();
@@ -129,7 +135,8 @@ fn nothing_is_found_beside_containers_of_mesos_and_docker() {
         .configure(|config| config["docker_socket"] = json!(socket))
         .unwrap();
     // The second host has no engine, and no Docker network.
-    cluster.agents[1]
+    let second = &cluster.agents[1];
+    second
         .configure(|config| config["network_config"]["docker_bridge"] = false.into())
         .unwrap();
     cluster.start_all().unwrap();
@@ -139,7 +146,27 @@ fn nothing_is_found_beside_containers_of_mesos_and_docker() {
         run(&framework, agent, &format!("task{index}"));
     }
     engine.container("web", "dcos", &[]).unwrap();
+    assert_nothing_is_found(&cluster);
+    assert_all_are_counted(&cluster);
 
+    // The overlay goes while the agent is down, and what it made stays.
+    let config = cluster.agents[0]
+        .dir()
+        .join("agent.json")
+        .display()
+        .to_string();
+    let master = cluster.master.address().to_string();
+    cluster.agents[0].kill().unwrap();
+    let remove = ["networks", "remove", "dcos", "--force", "--yes"];
+    let removed = program(&cluster.master).run(&remove).unwrap();
+    assert_eq!(removed.code(), Some(0), "{removed}");
+    let beside =
+        program(&cluster.agents[0]).with(&["--agent-config", &config, "--master", &master]);
+    assert_finds(&beside, &["orphaned-network"]);
+}
+
+/// Asserts that no command finds anything, on any host.
+fn assert_nothing_is_found(cluster: &Cluster) {
     let first = assert_finds(&program(&cluster.agents[0]), &[]);
     assert_eq!(
         (&first["containers"], &first["addresses"]),
@@ -154,17 +181,22 @@ fn nothing_is_found_beside_containers_of_mesos_and_docker() {
         "{second}"
     );
     let page = program(&cluster.agents[0]).run(&["ipam", "check"]).unwrap();
-    assert!(
-        page.stdout
-            .contains("Check complete: 4 addresses, 2 containers, 0 problems\n"),
-        "{page}"
-    );
+    let summary = "Check complete: 4 addresses, 2 containers, 0 problems\n";
+    assert!(page.stdout.contains(summary), "{page}");
     let everywhere = program(&cluster.master)
         .ask(&["ipam", "check", "--ask-agents"])
         .unwrap();
     assert_eq!(everywhere.codes().unwrap().len(), 0, "{everywhere}");
     assert_eq!(everywhere.json().unwrap()["agents_asked"], 2);
+    // An ordinary user sees what the endpoints say.
+    let master = cluster.master.address().to_string();
+    let nobody = program(&cluster.master).as_nobody();
+    let nobody = nobody.run(&["ipam", "check", "--master", &master]).unwrap();
+    assert_eq!(nobody.code(), Some(0), "{nobody}");
+}
 
+/// Asserts that `ipam show` counts the containers of all agents.
+fn assert_all_are_counted(cluster: &Cluster) {
     // The agents count every two seconds.
     wait::until("the agents' counts", LIMIT, || {
         let shown = program(&cluster.master).json(&["ipam", "show", "--ask-agents"])?;
@@ -173,35 +205,28 @@ fn nothing_is_found_beside_containers_of_mesos_and_docker() {
     })
     .unwrap();
     let own = program(&cluster.agents[0]).json(&["ipam", "show"]).unwrap();
-    assert_eq!(
-        own["this_host"]["addresses"]["dcos"]["mesos"]["in_use"], 1,
-        "{own}"
-    );
+    let mesos = &own["this_host"]["addresses"]["dcos"]["mesos"];
+    assert_eq!(mesos["in_use"], 1, "{own}");
     assert!(
         own.get("agents").is_none(),
         "nobody said to ask them: {own}"
     );
-    // An ordinary user sees what the endpoints say.
-    let master = cluster.master.address().to_string();
-    let nobody = program(&cluster.master)
-        .as_nobody()
-        .run(&["ipam", "check", "--master", &master])
-        .unwrap();
-    assert_eq!(nobody.code(), Some(0), "{nobody}");
+}
 
-    // The overlay goes while the agent is down, and what it made stays.
-    let config = cluster.agents[0]
-        .dir()
-        .join("agent.json")
-        .display()
-        .to_string();
-    cluster.agents[0].kill().unwrap();
-    let remove = ["networks", "remove", "dcos", "--force", "--yes"];
-    let removed = program(&cluster.master).run(&remove).unwrap();
-    assert_eq!(removed.code(), Some(0), "{removed}");
-    let beside =
-        program(&cluster.agents[0]).with(&["--agent-config", &config, "--master", &master]);
-    assert_finds(&beside, &["orphaned-network"]);
+/// Reserves all addresses of an agent with five, except that of a running task, for containers that
+/// do not exist. Returns these addresses.
+fn leak_all_but(agent: &Node, address: &str, age: Duration) -> Vec<String> {
+    let (prefix, last) = address.rsplit_once('.').unwrap();
+    let last: u8 = last.parse().unwrap();
+    let containers = (last & !7..)
+        .skip(2)
+        .take(5)
+        .map(|last| format!("{prefix}.{last}"));
+    let leaked: Vec<String> = containers.filter(|ip| ip != address).collect();
+    for ip in &leaked {
+        leak(agent, "dcos", ip, age);
+    }
+    leaked
 }
 
 #[test]
@@ -219,61 +244,68 @@ fn leaked_addresses_are_given_back_from_a_fresh_report() {
         panic!("two agents")
     };
     let address = run(&framework, agent, "alive");
-    let prefix = address.rsplit_once('.').unwrap().0.to_owned();
-    let addresses: Vec<String> = fs::read_dir(file(agent, "dcos", ""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert!(addresses.contains(&address), "{addresses:?}");
-    let first: u8 = address.rsplit_once('.').unwrap().1.parse().unwrap();
-    let leaked: Vec<String> = (first & !7..)
-        .skip(2)
-        .take(5)
-        .map(|last| format!("{prefix}.{last}"))
-        .filter(|ip| *ip != address)
-        .collect();
-    for ip in &leaked {
-        leak(agent, "dcos", ip, age);
-    }
-    let full = TaskSpec::new("full", &agent.ip(), Some("dcos"));
-    framework.launch(&full, LIMIT).unwrap();
+    let leaked = leak_all_but(agent, &address, age);
+    framework
+        .launch(&TaskSpec::new("full", &agent.ip(), Some("dcos")), LIMIT)
+        .unwrap();
     let failed = framework.wait_ended("full", LIMIT).unwrap();
     assert!(
-        format!("{failed:?}").contains("no IP addresses available"),
+        failed.message.contains("no IP addresses available"),
         "{failed:?}"
     );
 
     let report = cluster.run().dir().join("leaks.json");
-    let report = report.display().to_string();
-    let check = ["ipam", "check", "--report", &report];
-    let release = ["ipam", "release", "--report", &report];
+    let path = report.display().to_string();
+    let release = ["ipam", "release", "--report", &path];
     let program = program(agent);
-    let found = program.ask(&check).unwrap();
-    assert_eq!(
-        found.codes().unwrap(),
-        ["leaked-addresses".to_owned()].into(),
-        "{found}"
-    );
+    let found = program.ask(&["ipam", "check", "--report", &path]).unwrap();
+    let only_leaked = ["leaked-addresses".to_owned()].into();
+    assert_eq!(found.codes().unwrap(), only_leaked, "{found}");
     assert_eq!(
         found.json().unwrap()["leaked"].as_array().unwrap().len(),
         4,
         "{found}"
     );
-
-    // Reports that are not of this host as it is now.
-    let written: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-    let foreign = crate::addresses::program(other)
-        .run(&[&release[..], &["--yes"]].concat())
+    assert_wrong_reports_are_refused(&program, &report, [agent, other]);
+    let unconfirmed = program.run(&release).unwrap();
+    assert_eq!(unconfirmed.code(), Some(2), "{unconfirmed}");
+    let (code, _, error) = Asking::start(&program, &release).answer("no");
+    assert_eq!(code, Some(2), "{error}");
+    let planned = program
+        .run(&[&release[..], &["--dry-run"]].concat())
         .unwrap();
-    assert_eq!(foreign.code(), Some(2), "{foreign}");
-    assert!(
-        foreign.stderr.contains(&format!(
-            "it is of agent {}, and this is agent {}",
-            agent.ip(),
-            other.ip()
-        )),
-        "{foreign}"
+    let would = format!("Would give back {} of dcos", leaked[0]);
+    assert!(planned.stdout.contains(&would), "{planned}");
+    let is_there = |ip: &String| file(agent, "dcos", ip).exists();
+    assert!(leaked.iter().all(is_there), "something was given back");
+
+    // A file that another container got meanwhile, and one that was written again, stay.
+    fs::write(file(agent, "dcos", &leaked[0]), "another").unwrap();
+    leak(agent, "dcos", &leaked[1], age + Duration::from_secs(1));
+    let (code, out, error) = Asking::start(&program, &release).answer("release");
+    assert_eq!(code, Some(0), "{out}{error}");
+    assert!(out.contains("2 addresses given back, 2 kept"), "{out}");
+    assert!(is_there(&leaked[0]) && is_there(&leaked[1]) && is_there(&address));
+    assert!(leaked[2..].contains(&run(&framework, agent, "again")));
+    assert_eq!(
+        program.ask(&["ipam", "check"]).unwrap().codes().unwrap(),
+        only_leaked
     );
+}
+
+/// Asserts that reports which are not of this host as it is now are refused with the way out.
+fn assert_wrong_reports_are_refused(program: &Program, report: &Path, [agent, other]: [&Node; 2]) {
+    let path = report.display().to_string();
+    let release = ["ipam", "release", "--report", &path, "--yes"];
+    let written = fs::read(report).unwrap();
+    let foreign = crate::addresses::program(other).run(&release).unwrap();
+    assert_eq!(foreign.code(), Some(2), "{foreign}");
+    let difference = format!(
+        "it is of agent {}, and this is agent {}",
+        agent.ip(),
+        other.ip()
+    );
+    assert!(foreign.stderr.contains(&difference), "{foreign}");
     type Change = fn(&mut Value);
     let changes: [(Change, &str); 3] = [
         (
@@ -290,51 +322,16 @@ fn leaked_addresses_are_given_back_from_a_fresh_report() {
         ),
     ];
     for (change, part) in changes {
-        let mut changed = written.clone();
+        let mut changed: Value = serde_json::from_slice(&written).unwrap();
         change(&mut changed);
-        fs::write(&report, changed.to_string()).unwrap();
-        let refused = program.run(&[&release[..], &["--yes"]].concat()).unwrap();
+        fs::write(report, changed.to_string()).unwrap();
+        let refused = program.run(&release).unwrap();
         assert_eq!(refused.code(), Some(2), "{refused}");
-        assert!(
-            refused.stderr.contains(part) && refused.stderr.contains("make a new one on this host"),
-            "{refused}"
-        );
+        for part in [part, "make a new one on this host"] {
+            assert!(refused.stderr.contains(part), "{refused}");
+        }
     }
-    fs::write(&report, written.to_string()).unwrap();
-    let unconfirmed = program.run(&release).unwrap();
-    assert_eq!(unconfirmed.code(), Some(2), "{unconfirmed}");
-    let (code, _, error) = Asking::start(&program, &release).answer("no");
-    assert_eq!(code, Some(2), "{error}");
-    let planned = program
-        .run(&[&release[..], &["--dry-run"]].concat())
-        .unwrap();
-    assert!(
-        planned
-            .stdout
-            .contains(&format!("Would give back {} of dcos", leaked[0])),
-        "{planned}"
-    );
-    assert!(
-        leaked.iter().all(|ip| file(agent, "dcos", ip).exists()),
-        "something was given back"
-    );
-
-    // A file that another container got meanwhile, and one that was written again, stay.
-    fs::write(file(agent, "dcos", &leaked[0]), "another").unwrap();
-    leak(agent, "dcos", &leaked[1], age + Duration::from_secs(1));
-    let (code, out, error) = Asking::start(&program, &release).answer("release");
-    assert_eq!(code, Some(0), "{out}{error}");
-    assert!(out.contains("2 addresses given back, 2 kept"), "{out}");
-    assert!(file(agent, "dcos", &leaked[0]).exists() && file(agent, "dcos", &leaked[1]).exists());
-    assert!(
-        file(agent, "dcos", &address).exists(),
-        "the running container's"
-    );
-    assert!(leaked[2..].contains(&run(&framework, agent, "again")));
-    assert_eq!(
-        program.ask(&["ipam", "check"]).unwrap().codes().unwrap(),
-        ["leaked-addresses".to_owned()].into()
-    );
+    fs::write(report, &written).unwrap();
 }
 
 /// Containers that start and end while addresses are given back keep theirs.

@@ -19,212 +19,137 @@ fn assert_ends(outcome: &Outcome, code: i32, part: &str) {
     assert!(outcome.stderr.contains(part), "{part}: {outcome}");
 }
 
+/// Runs a command line.
+fn run(program: &Program, line: &str) -> Outcome {
+    let arguments: Vec<&str> = line.split(' ').collect();
+    program.run(&arguments).unwrap()
+}
+
+const ADD_WEB: &str = "networks add web --subnet 10.64.0.0/16 --prefix 24";
+
 #[test]
-fn networks_are_added_changed_and_removed() {
-    let Some(setup) = loopback("networks_are_added_changed_and_removed", 2) else {
+fn networks_are_listed_and_added() {
+    let Some(setup) = loopback("networks_are_listed_and_added", 2) else {
         return;
     };
     let cluster = start(&setup);
     let program = program(&cluster);
-    let run = |arguments: &[&str]| program.run(arguments).unwrap();
     let list = program.json(&["networks", "list"]).unwrap();
     assert_eq!(list["networks"][0]["state"], "active", "{list}");
     assert_eq!(list["networks"][0]["agents"], 2, "{list}");
-    let page = run(&["networks", "list"]);
+    let page = run(&program, "networks list");
     assert_eq!(page.code(), Some(0), "{page}");
     let row = page.stdout.lines().nth(1).unwrap();
-    let words: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(
-        words[..8],
-        [
-            "dcos",
-            "active",
-            "file",
-            "9.0.0.0/8",
-            "/24",
-            "2",
-            "65536",
-            "2"
-        ]
-    );
+    let words: Vec<&str> = row.split_whitespace().take(8).collect();
+    assert_eq!(words.join(" "), "dcos active file 9.0.0.0/8 /24 2 65536 2");
 
-    let web = [
-        "networks",
-        "add",
-        "web",
-        "--subnet",
-        "10.64.0.0/16",
-        "--prefix",
-        "24",
-    ];
-    let planned = run(&[&web[..], &["--dry-run"]].concat());
+    let planned = run(&program, &format!("{ADD_WEB} --dry-run"));
     assert_eq!(planned.code(), Some(0), "{planned}");
-    let sent = r#"Would send POST /overlay-master/overlays {"name":"web","prefix":24,"subnet":"10.64.0.0/16"}"#;
+    let body = r#"{"name":"web","prefix":24,"subnet":"10.64.0.0/16"}"#;
+    let sent = format!("Would send POST /overlay-master/overlays {body}");
     assert_eq!(planned.stdout.trim(), sent);
-    assert_eq!(
-        get(&cluster.master, "/overlay-master/overlays")["revision"],
-        0
-    );
-
-    let added = program.json(&web).unwrap();
-    assert_eq!(
-        (&added["done"], &added["network"]["state"]),
-        (&json!(true), &json!("active")),
-        "{added}"
-    );
-    let again = run(&web);
+    let overlays = get(&cluster.master, "/overlay-master/overlays");
+    assert_eq!(overlays["revision"], 0);
+    let added = run(&program, &format!("{ADD_WEB} -o json")).json().unwrap();
+    assert_eq!(added["done"], true, "{added}");
+    assert_eq!(added["network"]["state"], "active", "{added}");
+    let again = run(&program, ADD_WEB);
     assert!(
         again.stdout.contains("note: it was there already"),
         "{again}"
     );
-    for (arguments, code, part) in [
-        // The master's sentences.
+    let shown = program.json(&["networks", "show", "web"]).unwrap();
+    assert_eq!(shown["agents"].as_array().unwrap().len(), 2, "{shown}");
+    assert_refusals(&program);
+}
+
+/// Asserts that what cannot be is refused: by the master, with its sentences, or before.
+fn assert_refusals(program: &Program) {
+    for (line, code, part) in [
         (
-            vec![
-                "networks",
-                "add",
-                "bad",
-                "--subnet",
-                "9.64.0.0/16",
-                "--prefix",
-                "24",
-            ],
+            "networks add bad --subnet 9.64.0.0/16 --prefix 24",
             1,
             "error: Overlay bad cannot be like that: its range 9.64.0.0/16 overlaps 9.0.0.0/8 of overlay dcos",
         ),
         (
-            vec![
-                "networks",
-                "add",
-                "bad",
-                "--subnet",
-                "10.65.0.0/16",
-                "--prefix",
-                "8",
-            ],
+            "networks add bad --subnet 10.65.0.0/16 --prefix 8",
             1,
             "prefix",
         ),
-        (vec!["networks", "add", "bad"], 1, "subnet"),
+        ("networks add bad", 1, "subnet"),
         (
-            vec![
-                "networks",
-                "change",
-                "web",
-                "--subnet",
-                "10.64.0.0/25",
-                "--yes",
-            ],
+            "networks change web --subnet 10.64.0.0/25 --yes",
             1,
             "10.64.",
         ),
         (
-            vec!["networks", "change", "nowhere", "--prefix", "26"],
+            "networks change nowhere --prefix 26",
             1,
             "there is no network nowhere; there are: dcos, web",
         ),
         (
-            vec!["networks", "remove", "nowhere", "--yes"],
+            "networks remove nowhere --yes",
             1,
             "there is no network nowhere",
         ),
+        ("networks show nowhere", 2, "there is no network nowhere"),
+        ("networks add a/b --prefix 24", 2, "no name of a network"),
         (
-            vec!["networks", "show", "nowhere"],
-            2,
-            "there is no network nowhere",
-        ),
-        // Found out without the master.
-        (
-            vec!["networks", "add", "a/b", "--prefix", "24"],
-            2,
-            "no name of a network",
-        ),
-        (
-            vec![
-                "networks",
-                "add",
-                "bad",
-                "--subnet",
-                "fd00::/64",
-                "--prefix",
-                "24",
-            ],
+            "networks add bad --subnet fd00::/64 --prefix 24",
             2,
             "use --subnet6",
         ),
         (
-            vec![
-                "networks",
-                "add",
-                "bad",
-                "--subnet",
-                "10.65.0.1/16",
-                "--prefix",
-                "24",
-            ],
+            "networks add bad --subnet 10.65.0.1/16 --prefix 24",
             2,
             "write 10.65.0.0/16",
         ),
     ] {
-        assert_ends(&run(&arguments), code, part);
+        assert_ends(&run(program, line), code, part);
     }
-    // A larger range takes nothing away.
-    let changed = program
-        .json(&["networks", "change", "web", "--subnet", "10.64.0.0/15"])
-        .unwrap();
-    assert_eq!(
-        changed["network"]["info"]["subnet"], "10.64.0.0/15",
-        "{changed}"
-    );
-    assert_eq!(changed["network"]["info"]["prefix"], 24, "the prefix stays");
+}
+
+#[test]
+fn only_changes_that_take_something_away_need_a_confirmation() {
+    let Some(setup) = loopback(
+        "only_changes_that_take_something_away_need_a_confirmation",
+        2,
+    ) else {
+        return;
+    };
+    let cluster = start(&setup);
+    let program = program(&cluster);
+    let run = |line: &str| run(&program, line);
+    assert_eq!(run(ADD_WEB).code(), Some(0));
+    let larger = "networks change web --subnet 10.64.0.0/15";
+    let changed = run(&format!("{larger} -o json")).json().unwrap();
+    let info = &changed["network"]["info"];
+    assert_eq!(info["subnet"], "10.64.0.0/15", "{changed}");
+    assert_eq!(info["prefix"], 24, "the prefix stays");
     assert!(changed.get("losses").is_none(), "{changed}");
-    let same = run(&["networks", "change", "web", "--subnet", "10.64.0.0/15"]);
+    let same = run(larger);
     assert!(
         same.stdout
             .contains("note: network web is like that already"),
         "{same}"
     );
-    let shown = program.json(&["networks", "show", "web"]).unwrap();
-    assert_eq!(shown["agents"].as_array().unwrap().len(), 2, "{shown}");
 
-    // Without a terminal nothing is lost without --yes.
-    let disable = ["networks", "change", "web", "--disable"];
-    let refused = run(&disable);
-    assert_ends(&refused, 2, "give --yes");
-    assert!(
-        refused
-            .stderr
-            .contains("- 2 agents hold subnets of it, and keep them"),
-        "{refused}"
-    );
     let state = || get(&cluster.master, "/overlay-master/overlays/web")["state"].clone();
+    let disable = "networks change web --disable";
+    let refused = run(disable);
+    assert_ends(&refused, 2, "give --yes");
+    assert_ends(&refused, 2, "- 2 agents hold subnets of it, and keep them");
     assert_eq!(state(), "active");
-    assert_eq!(
-        run(&[&disable[..], &["--dry-run"]].concat()).code(),
-        Some(0)
-    );
+    assert_eq!(run(&format!("{disable} --dry-run")).code(), Some(0));
     assert_eq!(state(), "active");
-    assert_eq!(run(&[&disable[..], &["--yes"]].concat()).code(), Some(0));
+    assert_eq!(run(&format!("{disable} --yes")).code(), Some(0));
     assert_eq!(state(), "disabled");
-    assert_eq!(
-        run(&["networks", "change", "web", "--enable"]).code(),
-        Some(0)
-    );
+    assert_eq!(run("networks change web --enable").code(), Some(0));
     assert_eq!(state(), "active");
-    let forced = run(&["networks", "remove", "web", "--force", "--yes"]);
-    assert_eq!(forced.code(), Some(0), "{forced}");
-    assert!(
-        forced
-            .stderr
-            .contains("- --force frees these subnets at once"),
-        "{forced}"
-    );
-    let gone = cluster
-        .master
-        .client()
-        .get("/overlay-master/overlays/web")
-        .unwrap();
-    assert_eq!(gone.status, 404);
+    let forced = run("networks remove web --force --yes");
+    assert_ends(&forced, 0, "- --force frees these subnets at once");
+    let gone = cluster.master.client().get("/overlay-master/overlays/web");
+    assert_eq!(gone.unwrap().status, 404);
 }
 
 #[test]
@@ -328,10 +253,16 @@ fn principals_are_needed_where_mesos_authenticates() {
         .master
         .set("MESOS_AUTHENTICATE_HTTP_READONLY", "true");
     cluster.start_all().unwrap();
-    wait::until("Mesos to authenticate", LIMIT, || {
-        let reply = cluster.master.client().get("/overlay-master/overlays")?;
-        Ok((reply.status == 401).then_some(()))
-    })
+    let client = cluster.master.client();
+    wait::until(
+        "Mesos to authenticate, and the master to serve",
+        LIMIT,
+        || {
+            let is_closed = client.get("/overlay-master/overlays")?.status == 401;
+            let serves = client.get("/overlay-master/health")?.status == 200;
+            Ok((is_closed && serves).then_some(()))
+        },
+    )
     .unwrap();
     let master = cluster.master.address().to_string();
     let program = Program::at(BINARY, &cluster.master).with(&["--master", &master]);
@@ -356,6 +287,33 @@ fn principals_are_needed_where_mesos_authenticates() {
     })
     .unwrap();
     assert_eq!(known.run(&add).unwrap().code(), Some(0));
+}
+
+/// Subnets of an overlay that nobody defines any more are found, as `status` finds them.
+#[test]
+fn subnets_of_an_overlay_that_nothing_defines_are_found() {
+    let Some(setup) = loopback("subnets_of_an_overlay_that_nothing_defines_are_found", 1) else {
+        return;
+    };
+    let mut cluster = start(&setup);
+    cluster.agents[0].kill().unwrap();
+    let other = json!([{ "name": "other", "subnet": "8.0.0.0/8", "prefix": 24 }]);
+    let master = &mut cluster.master;
+    master
+        .configure(|config| config["network"]["overlays"] = other)
+        .unwrap();
+    master.restart().unwrap();
+    wait::until("the master to serve", LIMIT, || {
+        let reply = cluster.master.client().get("/overlay-master/health")?;
+        Ok((reply.status == 200).then_some(()))
+    })
+    .unwrap();
+    let outcome = program(&cluster).ask(&["ipam", "check"]).unwrap();
+    assert_eq!(
+        outcome.codes().unwrap(),
+        ["overlay-orphaned".to_owned()].into(),
+        "{outcome}"
+    );
 }
 
 /// Serves like a master that answers requests for changes with `answer`, or not at all.

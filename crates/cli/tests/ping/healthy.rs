@@ -48,7 +48,10 @@ fn every_path_is_probed_and_nothing_is_wrong() {
         .finds(&["ping", "--ipv6", "10.77.1.3"], &[])
         .json()
         .unwrap();
-    assert!(probed(&v6).iter().all(|(_, ip)| ip.starts_with("fd01:")));
+    let addresses: Vec<String> = probed(&v6).into_iter().map(|(_, ip)| ip).collect();
+    assert_eq!(addresses[0], "10.77.1.3");
+    assert!(addresses[1..].iter().all(|ip| ip.starts_with("fd01:")));
+    assert_eq!(addresses.len(), 3);
 
     let other = bed
         .finds(&["ping", "--size", "900", "--count", "3"], &[])

@@ -83,7 +83,7 @@ fn a_packet_is_followed_to_its_end() {
     let a = attach(&bed, 0, "a");
     let b = attach(&bed, 1, "b");
     let c = attach(&bed, 0, "c");
-    let (to, host) = (b.ip(), bed.host(1).ip().into());
+    let (to, host): (IpAddr, IpAddr) = (b.ip(), bed.host(1).ip().into());
     let outcome = agrees(&bed, 0, &a, to, PORT, Some(true), &[]);
     let (names, state) = steps(&outcome);
     assert_eq!(
@@ -166,6 +166,20 @@ fn a_packet_is_followed_to_its_end() {
             .contains("It arrives at the host of the agent 10.77.1.2"),
         "{page}"
     );
+    // Without root the firewall and the other host are not seen.
+    let nobody = bed.program(0).as_nobody();
+    let arguments = [
+        "trace",
+        &a.ip().to_string(),
+        &host.to_string(),
+        "--master",
+        "10.77.0.1:5050",
+    ];
+    let outcome = nobody.ask(&arguments).unwrap();
+    assert!(outcome.codes().unwrap().is_empty(), "{outcome}");
+    let json = outcome.json().unwrap();
+    assert_eq!(json["notes"].as_array().unwrap().len(), 2, "{outcome}");
+    assert_eq!(json["arrives"], Value::Null, "{outcome}");
     bed.go_on();
 }
 

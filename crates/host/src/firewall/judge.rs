@@ -113,49 +113,69 @@ impl Rules {
             devices: &[],
             particular: Some(&particular),
         };
+        let judgements = [
+            self.of_own_variant(family, &packet),
+            self.of_other_variant(family, &packet),
+            self.of_tables(family, flow.to.is_some(), &packet),
+        ];
+        let is_final = |judgement: &Judgement| {
+            matches!(judgement, Judgement::Dropped(_) | Judgement::Unknown(_))
+        };
+        let first = judgements.iter().find(|judgement| is_final(judgement));
+        match first {
+            Some(judgement) => judgement.clone(),
+            None if judgements.contains(&Judgement::Depends) => Judgement::Depends,
+            None => Judgement::Passes,
+        }
+    }
+
+    /// Returns what the variant of iptables that the overlays use does with a packet.
+    fn of_own_variant(&self, family: Family, packet: &Packet<'_>) -> Judgement {
         let tool = family.pick("iptables", "ip6tables");
-        let mut is_sure = true;
         match self.rules.get(&family) {
-            None => {}
-            Some(Err(error)) => return Judgement::Unknown(error.clone()),
-            Some(Ok(rules)) => match of_iptables(rules, &packet) {
-                Judgement::Dropped(rule) => return Judgement::Dropped(format!("{tool}: {rule}")),
-                judgement => is_sure &= judgement == Judgement::Passes,
+            None => Judgement::Passes,
+            Some(Err(error)) => Judgement::Unknown(error.clone()),
+            Some(Ok(rules)) => match of_iptables(rules, packet) {
+                Judgement::Dropped(rule) => Judgement::Dropped(format!("{tool}: {rule}")),
+                judgement => judgement,
             },
         }
-        if let Some(rules) = self.others.rules.get(&family) {
-            let variant = if self.others.is_legacy {
-                "legacy"
-            } else {
-                "nft"
-            };
-            match of_iptables(rules, &packet) {
-                Judgement::Dropped(rule) => {
-                    return Judgement::Dropped(format!("{tool}-{variant}: {rule}"));
-                }
-                judgement => is_sure &= judgement == Judgement::Passes,
-            }
-        }
-        let hook = if flow.to.is_some() {
-            "forward"
-        } else {
-            "input"
+    }
+
+    /// Returns what the other variant of iptables does with a packet.
+    fn of_other_variant(&self, family: Family, packet: &Packet<'_>) -> Judgement {
+        let Some(rules) = self.others.rules.get(&family) else {
+            return Judgement::Passes;
         };
-        for table in &self.others.tables {
-            let has_family = [family.pick("ip", "ip6"), "inet"].contains(&table.family.as_str());
-            if let Some((chain, reason)) =
-                table.dropping_chain(hook, &packet).filter(|_| has_family)
-            {
-                return Judgement::Dropped(format!(
+        let tool = family.pick("iptables", "ip6tables");
+        let variant = match self.others.is_legacy {
+            true => "legacy",
+            false => "nft",
+        };
+        match of_iptables(rules, packet) {
+            Judgement::Dropped(rule) => Judgement::Dropped(format!("{tool}-{variant}: {rule}")),
+            judgement => judgement,
+        }
+    }
+
+    /// Returns what tables of nftables of others do with a packet.
+    fn of_tables(&self, family: Family, is_forwarded: bool, packet: &Packet<'_>) -> Judgement {
+        let hook = match is_forwarded {
+            true => "forward",
+            false => "input",
+        };
+        let families = [family.pick("ip", "ip6"), "inet"];
+        let mut tables = self.others.tables.iter();
+        let dropped = tables.find_map(|table| {
+            let (chain, reason) = table.dropping_chain(hook, packet)?;
+            families.contains(&table.family.as_str()).then(|| {
+                format!(
                     "nftables table {} {}, chain {chain}: {reason}",
                     table.family, table.name
-                ));
-            }
-        }
-        match is_sure {
-            true => Judgement::Passes,
-            false => Judgement::Depends,
-        }
+                )
+            })
+        });
+        dropped.map_or(Judgement::Passes, Judgement::Dropped)
     }
 
     /// Returns whether a packet to somewhere else gets the source address of the host by the rules

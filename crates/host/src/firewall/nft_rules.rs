@@ -239,7 +239,9 @@ fn equals(property: &Value, value: &Value, packet: &Packet<'_>) -> (Match, bool)
                 (protocol(Some(name), packet).and(port), false)
             }
             (Some(name @ ("icmp" | "icmpv6")), _) => {
-                match name.get(..4) == packet.protocol().get(..4) {
+                // The kernel's name of the second is ipv6-icmp.
+                let is_of = [("icmp", "icmp"), ("icmpv6", "ipv6-icmp")];
+                match is_of.contains(&(name, packet.protocol())) {
                     true => (Match::Maybe, false),
                     false => (Match::No, false),
                 }

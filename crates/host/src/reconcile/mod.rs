@@ -61,8 +61,17 @@ pub(crate) use ports::is_ours as is_our_port;
 pub(crate) use rules::former_ranges;
 pub use types::{Draining, PeerObjectCounts, Plan, RemovedPart, WantedObjects};
 
-/// Returns the operations that make `observed` match `desired`.
+/// Returns the operations that make `observed` match `desired`. That of a host that matches is empty.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    Plan {
+        wanted: WantedObjects::default(),
+        ..plan_and_count(desired, observed)
+    }
+}
+
+/// Returns the operations that make `observed` match `desired`, and counts the objects that the host
+/// should have.
+pub(crate) fn plan_and_count(desired: &Desired, observed: &Observed) -> Plan {
     let max_mtu = observed.underlay.as_ref().map(max_inner_mtu);
     let mut plan = Plan {
         ipv6_fault: ipv6::fault(desired, observed),

@@ -32,7 +32,7 @@ pub struct Plan {
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.
     pub warnings: Vec<String>,
-    /// Numbers of objects that the host should have.
+    /// Numbers of objects that the host should have, if they were counted.
     pub wanted: WantedObjects,
 }
 

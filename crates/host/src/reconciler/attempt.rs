@@ -22,7 +22,7 @@ use crate::progress;
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, Draining, ExpectedState, Op, Plan, Scope, Surroundings, feasible,
-    former_ranges, forwards_ipv6, nexthops_after, plan,
+    former_ranges, forwards_ipv6, nexthops_after, plan_and_count,
 };
 
 use super::verdict::{is_harmless, is_race, reason};
@@ -144,7 +144,7 @@ impl<'a> Attempt<'a> {
     /// Reads the host as far as it can be read, and plans.
     pub(super) async fn plan(&mut self) -> Plan {
         let observed = self.observe().await;
-        let mut plan = plan(self.desired, &observed);
+        let mut plan = plan_and_count(self.desired, &observed);
         self.cni_obstacles.clone_from(&observed.cni_obstacles);
         let dir = &self.desired.cni.dir;
         progress::step(format!("look at the permissions of {}", dir.display()));

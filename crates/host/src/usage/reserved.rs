@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -44,7 +44,7 @@ pub struct Reserved {
     pub inode: u64,
 }
 
-/// What is known of the containers of this host.
+/// Knowledge of the containers of this host.
 #[derive(Clone, Debug, Default)]
 pub struct Containers {
     /// Start of the host.
@@ -176,37 +176,62 @@ fn read(dir: &Path, name: OsString, ip: IpAddr) -> Reserved {
     }
 }
 
+/// Addresses that were given back.
+#[derive(Debug, Default)]
+pub struct GivenBack {
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Error that ended it before all were given back.
+    pub error: Option<io::Error>,
+}
+
 /// Gives addresses back, except those whose files changed meanwhile, and those that `permits`
-/// refuses. It is asked while the plugin is kept from working. Returns those that were given back.
+/// refuses. It is asked while the plugin is kept from working.
 ///
 /// # Errors
-/// The directory is in use by the plugin, or cannot be changed.
+/// The directory is in use by the plugin, and nothing was given back. (An error after that is in the
+/// result.)
 pub fn give_back(
     dir: &Path,
     unused: &[Reserved],
     permits: impl Fn(&Reserved) -> bool,
-) -> io::Result<Vec<IpAddr>> {
+) -> io::Result<GivenBack> {
     let _locks = lock(dir)?;
-    let mut given = Vec::new();
+    let mut result = GivenBack::default();
     for reserved in unused {
         let now = read(dir, reserved.name.clone(), reserved.ip);
-        if now == *reserved && permits(reserved) {
-            fs::remove_file(dir.join(&reserved.name))?;
-            given.push(reserved.ip);
+        if now != *reserved || !permits(reserved) {
+            continue;
+        }
+        match fs::remove_file(dir.join(&reserved.name)) {
+            Ok(()) => result.addresses.push(reserved.ip),
+            Err(error) => {
+                result.error = Some(error);
+                break;
+            }
         }
     }
-    Ok(given)
+    Ok(result)
 }
 
-/// Locks a directory as the plugin does: a file in it, or in earlier releases the directory.
+/// Locks a directory as the plugin does: a file in it, which is created, or in earlier releases the
+/// directory. Without a directory there is nothing to lock.
 fn lock(dir: &Path) -> io::Result<Vec<Flock<OwnedFd>>> {
-    let paths: [PathBuf; 2] = [dir.to_owned(), dir.join("lock")];
+    let directory = match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        directory => directory?,
+    };
+    // A lock that only the plugin creates would not keep out a plugin that starts meanwhile.
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(dir.join("lock"))?;
     let mut locks = Vec::new();
-    for path in paths {
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file?,
-        };
+    for file in [directory, file] {
         let lock = Flock::lock(OwnedFd::from(file), FlockArg::LockExclusiveNonblock);
         locks.push(lock.map_err(|(_, errno): (_, Errno)| errno)?);
     }
@@ -290,19 +315,43 @@ mod tests {
         let write = |name: &str, content: &str| fs::write(dir.path().join(name), content).unwrap();
         write("9.0.0.2", "gone\r\neth0");
         write("9.0.0.3", "gone");
-        write("lock", "");
         let mut found = reserved(dir.path(), &subnets).unwrap();
         found.sort_by_key(|reserved| reserved.ip);
         assert!(found.iter().all(|reserved| reserved.container == "gone"));
         write("9.0.0.3", "another");
-        let plugin = lock(dir.path()).unwrap();
         let give_back = |permits: bool| super::give_back(dir.path(), &found, |_| permits);
+        assert_eq!(give_back(false).unwrap().addresses, Vec::<IpAddr>::new());
+        // The first use creates the file, as the plugin does.
+        let file = File::open(dir.path().join("lock")).unwrap();
+        let plugin = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
         assert!(give_back(true).is_err(), "the plugin works");
         drop(plugin);
-        assert_eq!(give_back(false).unwrap(), Vec::<IpAddr>::new());
         let given = give_back(true).unwrap();
-        assert_eq!(given, ["9.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert!(given.error.is_none(), "{given:?}");
+        assert_eq!(given.addresses, ["9.0.0.2".parse::<IpAddr>().unwrap()]);
         assert!(!dir.path().join("9.0.0.2").exists());
         assert!(dir.path().join("9.0.0.3").exists());
+    }
+
+    #[test]
+    fn what_was_given_back_before_an_error_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| fs::write(dir.path().join(name), "gone").unwrap();
+        ["9.0.0.2", "9.0.0.3"].map(write);
+        let mut found = reserved_if(dir.path(), |_| true).unwrap();
+        found.sort_by_key(|reserved| reserved.ip);
+        // The second file goes after it was read.
+        let permits = |reserved: &Reserved| {
+            if reserved.name == "9.0.0.3" {
+                fs::remove_file(dir.path().join("9.0.0.3")).unwrap();
+            }
+            true
+        };
+        let given = give_back(dir.path(), &found, permits).unwrap();
+        assert_eq!(given.addresses, ["9.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert!(given.error.is_some());
+        let missing = dir.path().join("missing");
+        assert!(give_back(&missing, &[], |_| true).is_ok());
+        assert!(!missing.exists());
     }
 }

@@ -45,10 +45,10 @@ pub fn check(settings: &Settings, document: &Document, file: &str, layout: Layou
         checks.check_mtus(master, agent);
         checks.check_bridges(master);
     }
-    if let Some(master) = &master {
-        if layout == Layout::Dcos {
-            checks.check_other_ranges(settings, master);
-        }
+    if let Some(master) = &master
+        && layout == Layout::Dcos
+    {
+        checks.check_other_ranges(settings, master);
     }
     checks.repeated(settings);
     let mut checked = checks.checked;

@@ -75,7 +75,8 @@ impl Layout {
         }
     }
 
-    fn list_of_modules(self, role: Role) -> &'static str {
+    /// Returns the path of the list of modules that Mesos in a role reads.
+    pub fn list_of_modules(self, role: Role) -> &'static str {
         match (self, role) {
             (Layout::Dcos, Role::Agent) => {
                 "/opt/mesosphere/etc/mesos-slave-modules/overlay_slave_modules.json"

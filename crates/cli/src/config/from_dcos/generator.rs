@@ -279,7 +279,7 @@ impl Reader<'_> {
             return self.refuse(path, "is missing");
         };
         let net = python::ip_network(value);
-        if !net.is_some_and(|net| net.addr().is_ipv4() == is_v4) {
+        if net.is_none_or(|net| net.addr().is_ipv4() != is_v4) {
             let family = if is_v4 { "IPv4" } else { "IPv6" };
             self.refuse(path, format!("is not an {family} network: {value}"));
         }

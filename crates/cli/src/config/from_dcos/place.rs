@@ -18,39 +18,56 @@ use crate::this_host::CONFIG_LIMIT;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It was not there, and is now.
+    /// The file was not there, and is now.
     Written,
-    /// It is there with the same settings.
+    /// The file is there with the same settings.
     Unchanged,
-    /// It is there with other settings, and stays.
+    /// The file is there with other settings, and stays.
     Different,
-    /// It is not there, and was not written, because another one is different.
+    /// The file is not there, and was not written, because another one is different.
     NotWritten,
 }
 
 /// Writes files unless one of them is there with other settings. Returns their paths and states.
 ///
 /// # Errors
-/// A file cannot be read or written.
+/// A file cannot be read or written. The error names the files that were written before.
 pub fn write(directory: &Path, files: &[RoleFile]) -> Result<Vec<(PathBuf, State)>, Failure> {
     if !directory.is_dir() {
         return Err(format!("--write: {} is no directory", directory.display()).into());
     }
     let mut states = Vec::new();
     for file in files {
-        let path = directory.join(file.path.trim_start_matches('/'));
+        let path = below(directory, &file.path);
         let state = look(&path, &file.content)?;
         states.push((path, state));
     }
     let is_blocked = states.iter().any(|(_, state)| *state == State::Different);
+    let mut written = Vec::new();
     for (file, (path, state)) in files.iter().zip(&mut states) {
         if *state == State::NotWritten && !is_blocked {
-            create(path, &file.content)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            if let Err(error) = create(path, &file.content) {
+                return Err(not_written(path, &error, &written).into());
+            }
             *state = State::Written;
+            written.push(path.display().to_string());
         }
     }
     Ok(states)
+}
+
+/// Returns an absolute path below a directory.
+pub fn below(directory: &Path, path: &str) -> PathBuf {
+    directory.join(path.trim_start_matches('/'))
+}
+
+/// Returns the message about a file that cannot be written.
+fn not_written(path: &Path, error: &io::Error, written: &[String]) -> String {
+    let message = format!("cannot write {}: {error}", path.display());
+    match written {
+        [] => message,
+        written => format!("{message}; already written: {}", written.join(", ")),
+    }
 }
 
 /// Returns the state of a file before anything is written.

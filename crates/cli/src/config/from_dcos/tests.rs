@@ -358,6 +358,49 @@ fn files_are_written_once_and_never_over_others() {
     );
 }
 
+#[test]
+fn a_list_of_modules_is_found_if_the_modules_are_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = Layout::Clusterd.list_of_modules(Role::Agent);
+    let look = || {
+        let text = "dcos_overlay_enable: false\n";
+        let mut conversion = converted(text, Role::Agent, Layout::Clusterd);
+        conversion.write_files(directory.path()).unwrap();
+        conversion.look_for_list(directory.path(), list);
+        conversion.findings
+    };
+    assert_eq!(look().len(), 0);
+    let path = directory.path().join(&list[1..]);
+    fs::write(&path, "{}").unwrap();
+    let findings = look();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].code, "file-in-place");
+    assert_eq!(findings[0].subject, Some(path.display().to_string()));
+    let mut on = converted("a: 1\n", Role::Agent, Layout::Clusterd);
+    on.look_for_list(directory.path(), list);
+    assert_eq!(on.findings.len(), 0);
+}
+
+#[test]
+fn an_error_names_what_was_written_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let etc = directory.path().join("opt/mesosphere/etc");
+    fs::create_dir_all(&etc).unwrap();
+    std::os::unix::fs::symlink("/none/none", etc.join("mesos-slave-modules")).unwrap();
+    let mut conversion = converted("a: 1\n", Role::Agent, Layout::Dcos);
+    let error = conversion.write_files(directory.path()).unwrap_err().0;
+    let written = etc.join("overlay/config/agent.json");
+    let written = format!("; already written: {}", written.display());
+    assert!(error.ends_with(&written), "{error}");
+}
+
+#[test]
+fn a_name_that_begins_like_another_one_is_another_one() {
+    assert!(!is_same("net.vtep_subnet6", "net.vtep_subnet"));
+    assert!(is_same("net.overlays[0].name", "net.overlays"));
+    assert!(is_same("net", "net.overlays[0]") && is_same("net", "net"));
+}
+
 proptest::proptest! {
     /// Whatever a configuration has, the command ends with files or with a mistake.
     #[test]

@@ -113,8 +113,8 @@ fn float(text: &str) -> Option<f64> {
 fn integer(text: &str) -> Option<Option<Data>> {
     let (sign, rest) = sign(text);
     if let Some(parts) = base_60(rest).filter(|parts| !parts[0].starts_with('0')) {
-        let parts = parts.iter().map(|part| number(part, 10));
-        let sum = parts.fold(Some(0.0), |sum, part| Some(sum? * 60.0 + part?));
+        let mut parts = parts.iter().map(|part| number(part, 10));
+        let sum = parts.try_fold(0.0, |sum, part| Some(sum * 60.0 + part?));
         let exact = rest.split(':').try_fold(0_i128, |sum, part| {
             let part: i128 = part.replace('_', "").parse().ok()?;
             sum.checked_mul(60)?.checked_add(part)

@@ -12,7 +12,7 @@ const KNOWN_PARAMETERS: [&str; 2] = ["master_config", "agent_config"];
 pub fn remove(value: &mut Value) -> usize {
     match value {
         Value::Object(map) => from_map(map),
-        Value::Array(values) => values.iter_mut().map(|value| remove(value)).sum(),
+        Value::Array(values) => values.iter_mut().map(remove).sum(),
         Value::String(text) => from_string(text),
         _ => 0,
     }
@@ -63,7 +63,8 @@ fn hide(key: &str, value: &mut Value) -> usize {
     1
 }
 
-/// Removes secrets from a string that is JSON in itself. What a text has is removed afterwards, from
+/// Removes secrets from a string that is JSON in itself. A string that begins like JSON and cannot
+/// be parsed is removed, since its keys are not known. What a text has is removed afterwards, from
 /// the whole document.
 fn from_string(text: &mut String) -> usize {
     let inner = text.trim_start();
@@ -71,7 +72,12 @@ fn from_string(text: &mut String) -> usize {
         return 0;
     }
     let Ok(mut value) = serde_json::from_str::<Value>(inner) else {
-        return 0;
+        // Lists of ports, and addresses of IPv6 with a port, have brackets, too.
+        if inner.starts_with('[') && !inner.contains(['"', '\'', '{']) {
+            return 0;
+        }
+        MARK.clone_into(text);
+        return 1;
     };
     let count = remove(&mut value);
     *text = value.to_string();

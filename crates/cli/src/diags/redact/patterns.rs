@@ -1,6 +1,7 @@
 //! Forms and places of secrets in texts.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -8,7 +9,20 @@ use regex::{Captures, Regex};
 use super::MARK;
 
 /// Words in the names of keys, flags and variables whose values are secrets.
-const NAMES: &str = "passw(?:or)?d|passphrase|secret|token|credential|private[ _-]?key|preshared(?:[ _-]?key)?|api[_-]?key|access[_-]?key|auth[_-]?key|encryption[_-]?key|jwt";
+const NAMES: &str = "passw(?:or)?d|passphrase|secret|token|credential|private[ _-]?key|preshared(?:[ _-]?key)?|api[_-]?key|access[_-]?key|auth[_-]?key|encryption[_-]?key|jwt|pass(?-u:\\b)|pwd|dsn|docker_config|executor_environment_variables|default_container_info";
+/// Names whose values are secrets, if nothing is before or after them: those of Docker's logins.
+const WHOLE_NAMES: &str = "auths?";
+/// Ends of the names that can have a path as well as a secret.
+const NAMES_OF_FILES: [&str; 8] = [
+    "file",
+    "path",
+    "credential",
+    "credentials",
+    "secret_key",
+    "docker_config",
+    "executor_environment_variables",
+    "default_container_info",
+];
 
 /// Private key in PEM form.
 static PEM: LazyLock<Regex> = LazyLock::new(|| {
@@ -16,7 +30,11 @@ static PEM: LazyLock<Regex> = LazyLock::new(|| {
 });
 /// User and password in a URL: up to the last `@` before its end. Slashes may be escaped.
 static URL: LazyLock<Regex> =
-    LazyLock::new(|| regex(r#"([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})[^\s"'<>]*@"#));
+    LazyLock::new(|| regex(r#"([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})[^ \t-\r"'<>]*@"#));
+/// User and password of a proxy without a scheme.
+static PROXY: LazyLock<Regex> = LazyLock::new(|| {
+    regex(r#"((?i-u:proxy)[A-Za-z0-9_.-]*\\?["']?[ \t]*[:=][ \t]*\\?["']?)[^ \t-\r"'<>]+@"#)
+});
 /// Header of HTTP, up to the end of its line or string.
 static HEADER: LazyLock<Regex> = LazyLock::new(|| {
     let names = "authorization|cookie|x-[a-z-]*token";
@@ -29,11 +47,11 @@ static SCHEME: LazyLock<Regex> =
     LazyLock::new(|| regex(r"((?i-u:basic|bearer)[ \t]+)([A-Za-z0-9+/=._~-]{4,})"));
 /// Name and value. The value is a string, or up to the end of the word or line.
 static PAIR: LazyLock<Regex> = LazyLock::new(|| {
-    let name = format!(r"([A-Za-z0-9_.-]*(?i-u:{NAMES})[A-Za-z0-9_.-]*)");
-    let between = r#"(\\?["']?[ \t]*(?::|=)[ \t]*)"#;
-    let value = concat!(
-        r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^\s,;&"'}\]]+[^\r\n,;&"'}\]]*)"#
+    let name = format!(
+        r"([A-Za-z0-9_.-]*(?i-u:{NAMES})[A-Za-z0-9_.-]*|(?-u:\b)(?i-u:{WHOLE_NAMES})(?-u:\b))"
     );
+    let between = r#"(\\?["']?[ \t]*(?::|=)[ \t]*)"#;
+    let value = r#"(\\"(?s:.*?)\\"|"(?:[^"\\]|\\(?s:.))*"?|'[^']*'?|[\[{][^\r\n]*|[^ \t-\r,;&"'}\]]+[^\r\n,;&"'}\]]*)"#;
     regex(&format!("{name}{between}{value}"))
 });
 /// JSON web token.
@@ -44,6 +62,7 @@ static HEX: LazyLock<Regex> = LazyLock::new(|| regex(r"([0-9A-Fa-f]{12})[0-9A-Fa
 /// Base64 of 32 bytes and more, of both alphabets: keys, and paths.
 static BASE64: LazyLock<Regex> = LazyLock::new(|| regex(r"[A-Za-z0-9+/_-]{43,}={0,2}"));
 
+/// Compiles a pattern. Classes of Unicode such as `\s` are not built in.
 fn regex(pattern: &str) -> Regex {
     #[allow(
         clippy::expect_used,
@@ -76,6 +95,7 @@ pub fn remove(text: &str) -> (String, usize) {
     };
     apply(&PEM, &|_| Some(MARK.to_owned()));
     apply(&URL, &|found| Some(format!("{}{MARK}@", &found[1])));
+    apply(&PROXY, &proxy);
     apply(&HEADER, &|found| Some(format!("{}{MARK}", &found[1])));
     apply(&SCHEME, &scheme);
     apply(&PAIR, &pair);
@@ -83,6 +103,12 @@ pub fn remove(text: &str) -> (String, usize) {
     apply(&HEX, &|found| Some(format!("{}…", &found[1])));
     apply(&BASE64, &|found| is_key(&found[0]).then(|| MARK.to_owned()));
     (text.into_owned(), count)
+}
+
+fn proxy(found: &Captures<'_>) -> Option<String> {
+    // A URL has lost its login already.
+    let is_done = found[0].ends_with(&format!("/{MARK}@"));
+    (!is_done).then(|| format!("{}{MARK}@", &found[1]))
 }
 
 fn scheme(found: &Captures<'_>) -> Option<String> {
@@ -114,21 +140,27 @@ fn pair(found: &Captures<'_>) -> Option<String> {
 pub fn is_harmless(name: &str, value: &str) -> bool {
     let name = name.to_lowercase();
     let value = value.replace("\\/", "/");
-    let names_file = name.ends_with("file")
-        || name.ends_with("path")
-        || name.ends_with("credential")
-        || name.ends_with("credentials")
-        || name.ends_with("secret_key");
-    let is_path = (value.starts_with('/') || value.starts_with("file:///"))
-        && !value.contains(char::is_whitespace);
-    matches!(value.as_str(), "" | "true" | "false" | "null" | MARK) || (names_file && is_path)
+    let names_file = NAMES_OF_FILES.iter().any(|end| name.ends_with(end));
+    matches!(value.as_str(), "" | "true" | "false" | "null" | MARK)
+        || (names_file && is_path(&value))
+}
+
+/// Returns true for the path of a file, rather than a secret in base64 that begins with a slash.
+fn is_path(value: &str) -> bool {
+    let path = value.strip_prefix("file://").unwrap_or(value);
+    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+        return false;
+    }
+    let parts = path.split('/').filter(|part| !part.is_empty()).count();
+    let is_plain = parts >= 2 && !path.contains(['+', '=']) && !is_mixed(path);
+    is_plain || Path::new(path).exists()
 }
 
 /// Returns true if a name is that of a secret.
 pub fn is_secret(name: &str) -> bool {
     static NAME: LazyLock<Regex> = LazyLock::new(|| {
         regex(&format!(
-            "(?i-u:{NAMES}|authorization|cookie|registryconfig)"
+            "(?i-u:{NAMES}|authorization|cookie|registryconfig|^(?:{WHOLE_NAMES})$)"
         ))
     });
     NAME.is_match(name)
@@ -139,9 +171,12 @@ fn is_key(text: &str) -> bool {
     if text.len() == 44 && text.ends_with('=') {
         return true;
     }
-    let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
-    let is_mixed =
-        has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
     let separators = text.matches(['/', '-', '_', '+']).count();
-    is_mixed && separators * 8 <= text.len()
+    is_mixed(text) && separators * 8 <= text.len()
+}
+
+/// Returns true for a text with small and capital letters and digits.
+fn is_mixed(text: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
+    has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit)
 }

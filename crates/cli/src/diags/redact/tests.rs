@@ -22,6 +22,19 @@ fn secrets_are_removed_where_they_stand() {
         ("sent Bearer abc.def-ghi1", "sent Bearer ***"),
         ("uses basic authentication", "uses basic authentication"),
         ("password=hunter2 next", "password=***"),
+        ("https_proxy=u:p@w@proxy:3128", "https_proxy=***@proxy:3128"),
+        ("HTTP_PROXY=http://u:p@h:1", "HTTP_PROXY=http://***@h:1"),
+        (
+            "--docker_config=/etc/docker/config.json",
+            "--docker_config=/etc/docker/config.json",
+        ),
+        ("--credential=/dGhpcyBp/cyBh1HNl", "--credential=***"),
+        ("--jwt_secret_key=/abcdefgh", "--jwt_secret_key=***"),
+        ("--jwt_secret_key=/abc/defgh=", "--jwt_secret_key=***"),
+        (
+            "--http_credentials=/proc/1/stat",
+            "--http_credentials=/proc/1/stat",
+        ),
         (
             "--http_credentials=/etc/mesos/c.json",
             "--http_credentials=/etc/mesos/c.json",
@@ -84,16 +97,21 @@ fn json_is_searched_by_its_keys() {
     ]}]});
     let document = json!({
         "flags": {"modules": modules.to_string(), "credentials": "hunter2", "zk": "zk://u:hunter2@h/x",
-            "credential": "/etc/c", "authenticate": "true"},
+            "credential": "/etc/c", "authenticate": "true", "docker_config": {"x": "hunter2"},
+            "executor_environment_variables": "{\"A\": \"hunter2\"}", "ports": "[1-2, 4-5]",
+            "pid": "[fd00::1]:5051", "acls": "{\"unfinished\": \"hunter2\""},
         "RegistryConfig": {"Mirrors": ["hunter2"]},
         "environment": [{"name": "DB_PASSWORD", "value": "hunter2"}],
         "numbers": {"token": 5, "secret": null},
     });
-    let redacted = Redactor::default().json(&document.to_string());
+    let redacted = Redactor::default().json(&document.to_string()).unwrap();
     assert!(!redacted.text.contains("hunter2"), "{}", redacted.text);
     let value: Value = serde_json::from_str(&redacted.text).unwrap();
     assert_eq!(value["flags"]["credential"], "/etc/c");
     assert_eq!(value["flags"]["authenticate"], "true");
+    assert_eq!(value["flags"]["ports"], "[1-2, 4-5]");
+    assert_eq!(value["flags"]["pid"], "[fd00::1]:5051");
+    assert_eq!(value["flags"]["acls"], MARK);
     assert_eq!(value["RegistryConfig"], MARK);
     assert_eq!(value["numbers"]["token"], MARK);
     let modules = value["flags"]["modules"].as_str().unwrap();
@@ -104,8 +122,17 @@ fn json_is_searched_by_its_keys() {
     assert!(redacted.count >= 5, "{}", redacted.count);
 }
 
+#[test]
+fn a_document_that_is_no_json_has_no_redacted_form() {
+    let redactor = Redactor::default();
+    let reason = redactor.json("{\"value\": \"hunter2\"").unwrap_err();
+    assert!(reason.starts_with("it is no JSON") && !reason.contains("hunter2"));
+    assert_eq!(redactor.json("\u{feff}[]").unwrap().text, "[]\n");
+    assert_eq!(redactor.json("\n").unwrap().text, "\n");
+}
+
 /// Places of secrets in texts. `@` stands for the secret.
-const PLACES: [&str; 22] = [
+const PLACES: [&str; 34] = [
     "zk://user:@SECRET@@10.0.0.1:2181,10.0.0.2:2181/mesos",
     r#"{"url": "zk:\/\/user:@SECRET@@10.0.0.1:2181\/mesos"}"#,
     "https://@SECRET@@proxy:3128/",
@@ -128,6 +155,18 @@ const PLACES: [&str; 22] = [
     "  preshared key: @SECRET@",
     "-----BEGIN RSA PRIVATE KEY-----\n@SECRET@\n-----END RSA PRIVATE KEY-----",
     "jwt=@SECRET@",
+    r#"--docker_config={"auths":{"r":{"auth":"@SECRET@"}}}"#,
+    r#"MESOS_DOCKER_CONFIG={"auths": {"r": {"other": "@SECRET@"}}}"#,
+    r#"{"docker_config":"{\"auths\":{\"r\":{\"auth\":\"@SECRET@\"}}}"}"#,
+    r#"{"MESOS_DOCKER_CONFIG":"{\"r\":{\"x\":\"@SECRET@\"}"}"#,
+    r#"{"auths":{"r":{"x":"@SECRET@"}}}"#,
+    r#"  "auth": "@SECRET@""#,
+    r#"--executor_environment_variables={"A": "@SECRET@"}"#,
+    r#"{"default_container_info":"{\"a\":[\"@SECRET@\"]}"}"#,
+    "MYSQL_PASS=@SECRET@",
+    "pgpwd: @SECRET@",
+    "db_dsn=@SECRET@",
+    "https_proxy=user:@SECRET@@proxy:3128",
 ];
 
 proptest! {
@@ -143,7 +182,20 @@ proptest! {
     ) {
         let line = place.replace("@SECRET@", &secret);
         let found = |text: String| text.contains(&secret);
-        prop_assert!(!found(Redactor::default().json(&line).text), "{line}");
+        let json = |text: &str| match Redactor::default().json(text) {
+            Ok(redacted) => redacted.text,
+            Err(reason) => reason,
+        };
+        prop_assert!(!found(json(&line)), "{line}");
+        if line.starts_with('{') {
+            let cut = line[..line.len() - 1].to_owned();
+            for broken in [cut, format!("{line},"), format!("{line}{before}")] {
+                prop_assert!(!found(json(&broken)), "{broken}");
+                let inner = json!({"other": broken}).to_string();
+                prop_assert!(!found(json(&inner)), "{inner}");
+            }
+            prop_assert!(!found(json(&format!("{before}{line}"))), "{before}{line}");
+        }
         // A place that only JSON has is not known in a text.
         let is_json = serde_json::from_str::<Value>(place).is_ok() && (place.contains("parameters") || place.contains("Registry") || place.contains("\"value\""));
         if !is_json {
@@ -167,7 +219,7 @@ proptest! {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let text = format!("{around}{secret}{around} {key} {hex}\n");
         let document = json!({"a": [text], &secret: key}).to_string();
-        for redacted in [redactor.text(&text), redactor.json(&document)] {
+        for redacted in [redactor.text(&text), redactor.json(&document).unwrap()] {
             let json = json!(secret).to_string();
             for secret in [&secret, json.trim_matches('"'), &key, &hex] {
                 prop_assert!(!redacted.text.contains(secret), "{secret} in {}", redacted.text);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Collector;
 use crate::connection::{AskError, ConnectionOptions, Http, candidates};
 use crate::diags::bundle::{Content, FILE_LIMIT, Form};
-use crate::diags::command;
+use crate::diags::command::Tools;
 
 /// Time limit of a report of this program.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Endpoints of the leading master: name in the archive, path.
 const MASTER: [(&str, &str); 6] = [
@@ -61,10 +61,10 @@ impl Collector<'_> {
 
     /// Adds a report of this program.
     fn report(&mut self, name: &str, mut arguments: Vec<String>) {
-        self.progress.say(&words(&arguments));
         let what = format!("mesos-overlay {}", words(&arguments));
+        self.progress.say(&what);
         arguments.extend(["-o", "json", "--color", "never"].map(str::to_owned));
-        let content = own_report(&arguments);
+        let content = own_report(&mut self.tools, &what, &arguments);
         self.add(&format!("reports/{name}.json"), &what, Form::Json, content);
     }
 
@@ -142,12 +142,13 @@ fn words(arguments: &[String]) -> String {
 }
 
 /// Runs this program. The error is a sentence.
-fn own_report(arguments: &[String]) -> Result<Content, String> {
+fn own_report(tools: &mut Tools, name: &str, arguments: &[String]) -> Result<Content, String> {
     let program = std::env::current_exe()
         .map_err(|error| format!("cannot find this program itself: {error}"))?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let output = command::run_command("mesos-overlay", command, LIMIT, FILE_LIMIT)?;
+    let output = tools.run_command(name, command, LIMIT, FILE_LIMIT)?;
+    let output = output.ended(name, LIMIT)?;
     let is_json = serde_json::from_slice::<serde_json::Value>(&output.text).is_ok();
     if !is_json {
         let lines: Vec<&str> = output.errors.lines().map(str::trim).collect();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Collector, run};
+use super::Collector;
 use crate::diags::bundle::{Content, Form};
 
 /// Files: name in the archive, path.
@@ -78,7 +78,9 @@ impl Collector<'_> {
         let what = "settings of the kernel";
         let settings = Content::from(settings());
         self.add("system/sysctl.txt", what, Form::Text, Ok(settings));
-        let lines = run(&["dmesg", "--time-format", "iso"]).map(kernel_lines);
+        let lines = self
+            .run(&["dmesg", "--time-format", "iso"])
+            .map(kernel_lines);
         let what = "lines of the kernel about networks";
         self.add("system/dmesg.txt", what, Form::Text, lines);
     }

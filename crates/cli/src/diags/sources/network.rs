@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Collector, part, run};
+use super::{Collector, part};
 use crate::diags::bundle::{Content, Form};
 
 /// Tools: name in the archive, command.
@@ -61,7 +61,7 @@ impl Collector<'_> {
         let tool = |command: &[&'static str]| [&docker[..], command].concat();
         let version = tool(&["version", "--format", "{{json .}}"]);
         self.progress.say("docker");
-        let content = run(&version).and_then(reached);
+        let content = self.run(&version).and_then(reached);
         let is_there = content.is_ok();
         self.add("docker/version.json", "docker version", Form::Json, content);
         // Each of the others would wait for an engine that hangs.
@@ -72,13 +72,13 @@ impl Collector<'_> {
             "docker/info.json",
             &tool(&["info", "--format", "{{json .}}"]),
         );
-        let listed = run(&tool(&["network", "ls", "--quiet", "--no-trunc"]));
+        let listed = self.run(&tool(&["network", "ls", "--quiet", "--no-trunc"]));
         let ids = listed.map(|content| String::from_utf8_lossy(&content.bytes).into_owned());
         match ids {
             Ok(ids) => {
                 let mut command = tool(&["network", "inspect"]);
                 command.extend(ids.lines().take(MAX_NETWORKS));
-                let content = run(&command);
+                let content = self.run(&command);
                 let what = "docker network inspect";
                 self.add("docker/networks.json", what, Form::Json, content);
             }

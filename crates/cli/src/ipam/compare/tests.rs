@@ -282,3 +282,17 @@ fn files_that_cannot_be_read_are_no_finding() {
     );
     assert_eq!((compared.unreadable, compared.addresses), (2, 3));
 }
+
+/// A container can end while the files are read.
+#[test]
+fn files_that_went_meanwhile_are_not_counted() {
+    let compared = assert_finds(
+        |view| {
+            let mut gone = file("9.0.0.9", "");
+            gone.inode = 0;
+            files(view).push(gone);
+        },
+        &[],
+    );
+    assert_eq!((compared.unreadable, compared.addresses), (0, 3));
+}
