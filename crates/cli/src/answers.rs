@@ -38,8 +38,6 @@ pub struct Network {
     pub vtep_subnet: String,
     /// IPv6 range of the VTEPs.
     pub vtep_subnet6: Option<String>,
-    /// MTU of the VTEPs, in bytes, if the masters' configuration has one.
-    pub vtep_mtu: Option<u32>,
     /// Number of VTEP addresses.
     #[serde(default)]
     pub vteps: Capacity,
@@ -179,16 +177,12 @@ pub struct Backend {
 /// VXLAN device of an agent.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Vxlan {
-    /// VXLAN network identifier.
-    pub vni: u32,
     /// Address with the prefix length of the VTEPs' range.
     pub vtep_ip: IpNet,
     /// IPv6 address with the prefix length of the VTEPs' range.
     pub vtep_ip6: Option<IpNet>,
     /// Hardware address, lower case with colons.
     pub vtep_mac: String,
-    /// MTU, if the master sent one.
-    pub vtep_mtu: Option<u32>,
     /// Name of the device.
     pub vtep_name: String,
 }

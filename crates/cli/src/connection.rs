@@ -8,7 +8,6 @@ mod zookeeper;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use candidates::Place;
 pub use http::{AskError, Http};
 pub use master::{Master, Unserved};
 

@@ -16,10 +16,6 @@ pub struct OwnAgent {
     pub registered: Option<bool>,
     /// Libprocess id of the leading overlay master, `overlay-master@ip:port`.
     pub master: Option<String>,
-    /// How it knows that messages are from that master.
-    pub master_authentication: Option<String>,
-    /// Number of attempts to configure the host.
-    pub configuration_attempts: Option<u32>,
     /// What the master could not assign, or why it refused the agent.
     #[serde(default)]
     pub problems: Vec<String>,

@@ -286,7 +286,8 @@ fn try_to_change(options: &ChangeOptions) -> Result<NetworkChange, NotDone> {
         losses.extend(losses::of_change(&options.name, &from, &to, &holders));
         losses
     };
-    change.losses = losses(overlay, &master.state()?);
+    let state = master.state()?;
+    change.losses = losses(overlay, &state);
     carry_out(&master, overlay, change, options.consent, losses)
 }
 

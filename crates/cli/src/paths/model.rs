@@ -292,11 +292,9 @@ fn of_routes(
     };
     let backend = Backend {
         vxlan: Some(Vxlan {
-            vni: 0,
             vtep_ip,
             vtep_ip6: vtep(Family::V6),
             vtep_mac: mac.to_string(),
-            vtep_mtu: None,
             vtep_name: name.to_owned(),
         }),
     };

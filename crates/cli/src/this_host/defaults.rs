@@ -31,7 +31,7 @@ pub struct Setting {
 
 /// Returns the last setting of one of these variables. `root` stands for `/`.
 pub fn variable(root: &Path, files: &[&str], names: &[&str]) -> Option<Setting> {
-    let found = files.iter().filter_map(|file| {
+    let mut found = files.iter().rev().filter_map(|file| {
         let text = files::read_text(&root.join(file), Links::Follow, MAX_SIZE).ok()?;
         let mut settings = text.lines().rev().filter_map(setting);
         let (name, value) = settings.find(|(name, _)| names.contains(name))?;
@@ -41,7 +41,7 @@ pub fn variable(root: &Path, files: &[&str], names: &[&str]) -> Option<Setting> 
             value: value.to_owned(),
         })
     });
-    found.last()
+    found.next()
 }
 
 /// Returns the variable that gives Mesos a flag, such as `MESOS_MODULES`. `root` stands for `/`.

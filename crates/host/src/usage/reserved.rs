@@ -336,8 +336,9 @@ mod tests {
     #[test]
     fn what_was_given_back_before_an_error_is_known() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str| fs::write(dir.path().join(name), "gone").unwrap();
-        ["9.0.0.2", "9.0.0.3"].map(write);
+        for name in ["9.0.0.2", "9.0.0.3"] {
+            fs::write(dir.path().join(name), "gone").unwrap();
+        }
         let mut found = reserved_if(dir.path(), |_| true).unwrap();
         found.sort_by_key(|reserved| reserved.ip);
         // The second file goes after it was read.
