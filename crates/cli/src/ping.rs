@@ -62,7 +62,12 @@ const USUAL_VTEP_MTU: u32 = 1450;
 /// Findings tell apart: a host that does not answer, UDP port 64000 that is dropped, an entry of this
 /// host that is wrong, a gateway that is missing, a way back that is broken, an MTU that is too small.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, after_long_help = EXAMPLES, after_help = EXAMPLES)]
+#[command(
+    about = "Probes the paths from this host to other agents",
+    verbatim_doc_comment,
+    after_long_help = EXAMPLES,
+    after_help = EXAMPLES
+)]
 pub struct Options {
     /// Agents to probe: address or name of the agent, address of its VTEP, or any address in one of
     /// its subnets, which is then probed as well. Without any: all, or 50 of them that are evenly

@@ -32,7 +32,12 @@ use walk::{Exit, Next, Walk};
 ///
 /// The packet itself is not sent.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, after_long_help = EXAMPLES, after_help = EXAMPLES)]
+#[command(
+    about = "Follows the way of a packet, and says where it ends",
+    verbatim_doc_comment,
+    after_long_help = EXAMPLES,
+    after_help = EXAMPLES
+)]
 pub struct Options {
     /// Source: address of a container or host, or "host" for this host itself.
     #[arg(value_name = "SRC")]
