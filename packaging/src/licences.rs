@@ -39,6 +39,9 @@ const TEXTS_OF_THE_STANDARD_LIBRARY: [&str; 2] = [
     include_str!("../licences/LLVM-exception.txt"),
 ];
 
+/// Holders of the copyright in the first of these.
+const MIT_HOLDERS: &str = "The Rust Project Contributors";
+
 /// Beginnings of the names of licence files, in lower case.
 const FILES: [&str; 6] = [
     "copying",
@@ -58,6 +61,8 @@ pub struct Crate {
     pub version: String,
     /// SPDX expression.
     pub licence: String,
+    /// Authors, separated by commas.
+    pub authors: String,
     /// Directory of its source.
     directory: PathBuf,
 }
@@ -124,10 +129,13 @@ fn parse(package: &Value) -> Result<Crate> {
         value.with_context(|| format!("{} has no {key}", package["name"]))
     };
     let manifest = Path::new(text("manifest_path")?);
+    let authors = package["authors"].as_array().into_iter().flatten();
+    let authors: Vec<&str> = authors.filter_map(Value::as_str).collect();
     Ok(Crate {
         name: text("name")?.to_owned(),
         version: text("version")?.to_owned(),
         licence: text("license")?.to_owned(),
+        authors: authors.join(", "),
         directory: manifest.parent().unwrap_or(manifest).to_owned(),
     })
 }
@@ -148,7 +156,10 @@ impl Crate {
         // Some crates only name their licence.
         match (texts.is_empty(), self.licence.as_str()) {
             (false, _) => Ok(texts),
-            (true, "Apache-2.0") => Ok(vec![apache()?]),
+            (true, licence) if choices(licence).any(|choice| choice == "Apache-2.0") => {
+                Ok(vec![apache()?])
+            }
+            (true, "MIT") => Ok(vec![mit(&self.authors)]),
             (true, licence) => bail!(
                 "crate {} {} has no licence file; add the text of {licence} to \
                  packaging/src/licences.rs",
@@ -186,6 +197,17 @@ fn is_licence(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = name.to_lowercase();
     FILES.iter().any(|start| name.starts_with(start))
+}
+
+/// Licences of which one may be chosen, by an SPDX expression or the older form with a slash.
+fn choices(licence: &str) -> impl Iterator<Item = &str> {
+    licence.split(" OR ").flat_map(|part| part.split('/'))
+}
+
+/// The text of the MIT licence with the authors of a crate as the holders of the copyright.
+fn mit(authors: &str) -> String {
+    let text = TEXTS_OF_THE_STANDARD_LIBRARY[0];
+    text.replace(MIT_HOLDERS, authors).trim_end().to_owned()
 }
 
 /// The text of the Apache License 2.0, which is that of the project.
@@ -294,7 +316,7 @@ mod tests {
         for name in ["bollard", "clap", "tokio", "flate2", "libc"] {
             assert!(names.contains(name), "{name} is missing");
         }
-        for name in ["cc", "proptest", "ureq", "protox", "overlay-core"] {
+        for name in ["cc", "proptest", "protox", "overlay-core"] {
             assert!(!names.contains(name), "{name} is no part of the product");
         }
     }

@@ -20,8 +20,6 @@ use overlay_core::host_api::engine;
 
 use crate::progress;
 
-use super::probe::EngineRelease;
-
 use super::observed::{ApiVersion, Endpoint, ExistingNetwork, LABEL, Observed};
 
 // Options of the `bridge` driver.
@@ -58,6 +56,15 @@ pub(super) struct Client {
     docker: Docker,
     socket: PathBuf,
     timeout: Duration,
+}
+
+/// Release of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineRelease {
+    /// Version, such as `20.10.24`.
+    pub version: String,
+    /// Version of its API, such as `1.41`.
+    pub api: String,
 }
 
 impl Client {

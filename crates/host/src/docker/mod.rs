@@ -18,8 +18,9 @@ mod reconciler;
 mod removal;
 mod schedule;
 
+pub use client::EngineRelease;
 pub use executor::Executor;
 pub use look::look;
 pub use preview::{EnginePreview, ExistingUsage, preview};
-pub use probe::{EngineRelease, ProbeError, probe};
+pub use probe::{ProbeError, probe};
 pub use removal::{Mode, Removal, remove_all};

@@ -3,16 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::client::{Client, Failure};
-
-/// Release of an engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineRelease {
-    /// Version, such as `20.10.24`.
-    pub version: String,
-    /// Version of its API, such as `1.41`.
-    pub api: String,
-}
+use super::client::{Client, EngineRelease, Failure};
 
 /// Reason why an engine gave no release. Has a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
