@@ -54,14 +54,18 @@ pub fn start(setup: &ClusterConfig) -> Cluster {
 pub fn start_unexamined(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::start(setup).unwrap();
     cluster.wait_overlays(LIMIT).unwrap();
+    wait_authenticating(&cluster.master);
+    cluster
+}
+
+/// Waits until a master authenticates requests that change something. It answers 503 before.
+pub fn wait_authenticating(master: &Node) {
     wait::until("Mesos to authenticate requests", LIMIT, || {
-        let client = cluster.master.client();
-        let reply = client.get("/overlay-master/agents/delete")?;
+        let reply = master.client().get("/overlay-master/agents/delete")?;
         ensure!(!reply.text().starts_with("Mesos is starting"), "it starts");
         Ok(Some(()))
     })
     .unwrap();
-    cluster
 }
 
 /// Asserts that the operators' program finds nothing wrong on any host of a cluster. Nothing to do

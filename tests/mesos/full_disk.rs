@@ -13,7 +13,7 @@ use testbed::cluster::Cluster;
 use testbed::http::Reply;
 use testbed::{paths, skip, wait};
 
-use crate::common::{LIMIT, all_ok, elected, loopback, state, wait_state};
+use crate::common::{LIMIT, all_ok, elected, loopback, state, wait_authenticating, wait_state};
 
 /// A small file system of its own. Dropping it unmounts it.
 struct Disk {
@@ -96,6 +96,7 @@ fn on_a_small_disk(test: &str) -> Option<(Cluster, Disk)> {
     };
     cluster.start_all().unwrap();
     wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
+    wait_authenticating(&cluster.master);
     Some((cluster, disk))
 }
 

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
-use ureq::http::Request;
+use ureq::http::{HeaderMap, Request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
@@ -19,6 +20,10 @@ use crate::output::Failure;
 
 /// Size limit of an answer, in bytes. `/overlay-master/state` has some 500 bytes an agent.
 const MAX_BODY: u64 = 256 << 20;
+/// Number of times that a server that is not ready is asked again.
+const RETRIES: usize = 4;
+/// Longest pause before that.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Size limit of the file with the secret, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
 
@@ -48,6 +53,8 @@ pub struct Answer {
     pub status: u16,
     /// Body.
     pub body: Vec<u8>,
+    /// Time after which a server that was not ready wants to be asked again.
+    retry_after: Option<Duration>,
 }
 
 impl Answer {
@@ -167,11 +174,31 @@ impl Http {
         })
     }
 
-    /// Sends a request with headers and a JSON body.
+    /// Sends a request with headers and a JSON body. A server that is not ready, and says when to ask
+    /// again, is asked again.
     ///
     /// # Errors
     /// There is no answer in time, or the server wants a login.
     pub fn send(
+        &self,
+        method: &str,
+        server: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Answer, AskError> {
+        let mut answer = self.send_once(method, server, path, headers, body)?;
+        for _ in 0..RETRIES {
+            let Some(pause) = answer.retry_after else {
+                break;
+            };
+            thread::sleep(pause);
+            answer = self.send_once(method, server, path, headers, body)?;
+        }
+        Ok(answer)
+    }
+
+    fn send_once(
         &self,
         method: &str,
         server: &str,
@@ -203,10 +230,15 @@ impl Http {
         let silent = |error: ureq::Error| AskError::Silent(self.silent(server, &error));
         let response = self.agent.run(request).map_err(silent)?;
         let status = response.status().as_u16();
+        let retry_after = retry_after(status, response.headers());
         let body = read(response.into_body()).map_err(silent)?;
         match status {
             401 | 403 => Err(AskError::Unauthorized(self.unauthorized(server, status))),
-            _ => Ok(Answer { status, body }),
+            _ => Ok(Answer {
+                status,
+                body,
+                retry_after,
+            }),
         }
     }
 
@@ -240,6 +272,13 @@ impl Http {
             Some(_) => format!("{server} does not permit this to the principal (status 403)"),
         }
     }
+}
+
+/// Returns after which time a server that was not ready wants to be asked again, at most
+/// [`MAX_PAUSE`].
+fn retry_after(status: u16, headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("Retry-After")?.to_str().ok()?.parse().ok()?;
+    (status == 503).then(|| Duration::from_secs(seconds).min(MAX_PAUSE))
 }
 
 /// Reads a body within the limit.

@@ -78,7 +78,11 @@ impl<'a> Page<'a> {
             .enumerate()
             .map(|(i, h)| width(i, h))
             .collect();
-        let headings = headings.iter().map(|heading| styled(DIM, heading));
+        // A style around nothing would keep the spaces before it.
+        let headings = headings.iter().map(|heading| match heading.is_empty() {
+            true => String::new(),
+            false => styled(DIM, heading),
+        });
         for row in std::iter::once(headings.collect()).chain(rows) {
             let cells = row
                 .iter()

@@ -352,7 +352,7 @@ fn help_explains_the_command() {
         assert!(out.contains(line), "{line}: {out}");
     }
     let (_, out, _) = run(&["--help"]);
-    let summary = "cleanup  Removes everything that belongs to overlay networks from this host\n";
+    let summary = "cleanup   Removes everything that belongs to overlay networks from this host\n";
     assert!(out.contains(summary), "{out}");
 }
 
