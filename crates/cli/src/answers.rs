@@ -203,7 +203,7 @@ pub struct Bridge {
 pub struct OverlayState {
     /// `STATUS_OK`, `STATUS_CONFIGURING` or `STATUS_FAILED`.
     pub status: String,
-    /// What is wrong.
+    /// Error of the overlay on its host.
     pub error: Option<String>,
 }
 

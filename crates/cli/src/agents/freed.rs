@@ -300,7 +300,7 @@ fn since(agent: &Entry) -> String {
 enum Scope {
     /// All that are not connected.
     Away,
-    /// Those of the command line.
+    /// Agents of the command line.
     These(BTreeSet<Ipv4Addr>),
 }
 

@@ -16,7 +16,7 @@ pub struct OwnAgent {
     pub registered: Option<bool>,
     /// Libprocess id of the leading overlay master, `overlay-master@ip:port`.
     pub master: Option<String>,
-    /// What the master could not assign, or why it refused the agent.
+    /// Reasons why the master refused the agent, or could not assign something.
     #[serde(default)]
     pub problems: Vec<String>,
     /// Subnets that it lost.
@@ -73,7 +73,7 @@ pub struct PeerSubnet {
 /// Asks the overlay agent at `address` (`ip:port`) for itself and its overlays.
 ///
 /// # Errors
-/// It does not answer, or wants a login.
+/// The agent does not answer, or wants a login.
 pub fn own_agent(http: &Http, address: &str) -> Result<OwnAgent, AskError> {
     http.json(address, "/overlay-agent/overlay")
 }

@@ -220,7 +220,7 @@ impl Place {
     /// Asks the agent of this host.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The agent does not answer.
     pub fn own(&self) -> Result<OwnAgent, AskError> {
         match &self.overlay_agent {
             Some(address) => self.http.json(address, "/overlay-agent/overlay"),

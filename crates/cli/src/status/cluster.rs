@@ -16,7 +16,7 @@ use crate::output::Failure;
 pub struct View {
     /// Part of the report.
     pub report: Cluster,
-    /// What is wrong.
+    /// Findings of the look.
     pub found: Vec<Found>,
     /// What operators should know.
     pub notes: Vec<String>,
