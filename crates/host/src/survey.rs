@@ -1,6 +1,6 @@
 //! Survey of a host for operators: what is there, without changing anything.
 //!
-//! The only changes are those of [`trial`], in a network namespace of its own that ends with it.
+//! The only changes are those of [`trial()`], in a network namespace of its own that ends with it.
 
 use std::collections::BTreeSet;
 use std::io;
