@@ -9,6 +9,7 @@ mod cleanup;
 mod config;
 mod connection;
 mod diags;
+mod dns;
 mod finding;
 mod ipam;
 mod manual;
@@ -67,6 +68,7 @@ enum Command {
     Agents(agents::Options),
     Setup(setup::Options),
     Config(config::Options),
+    Dns(dns::Options),
     Diags(diags::Options),
     Cleanup(cleanup::Options),
     Salvage(salvage::Options),
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         Command::Agents(options) => agents::run(&options),
         Command::Setup(options) => setup::run(&options),
         Command::Config(options) => config::run(&options),
+        Command::Dns(options) => dns::run(&options),
         Command::Diags(options) => diags::run(&options),
         Command::Cleanup(options) => cleanup::run(&options),
         Command::Salvage(options) => salvage::run(&options),

@@ -1,0 +1,1 @@
+//! Table of frameworks, agents and tasks, built from the events of a master's operator API.

@@ -1,0 +1,1 @@
+//! DNS records of tasks and masters.

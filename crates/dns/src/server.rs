@@ -1,0 +1,1 @@
+//! Server: UDP and TCP, zone transfers, forwarding, access, metrics.
