@@ -68,6 +68,7 @@ impl Browser {
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
+            "--hide-scrollbars",
             "--force-device-scale-factor=1",
             format!("--user-data-dir={}", dir.path().join("profile").display()),
         ]});

@@ -15,14 +15,12 @@ const LARGEST: usize = 100_000;
 
 /// Pictures of docs/page.md: file, view, text that it waits for, width, height, dark.
 const PICTURES: &[(&str, &str, &str, u32, u32, bool)] = &[
-    ("page-networks", "#/networks", "4 of 250", 1280, 620, false),
+    ("page-networks", "#/networks", "4 of 375", 1280, 620, false),
     (
         "page-network",
         "#/networks/dcos",
         "containerip",
-        1280,
-        1000,
-        false,
+        1140, 900, false,
     ),
     (
         "page-agents-dark",
@@ -99,6 +97,7 @@ fn screenshots_are_small_and_can_be_made() {
             .iter()
             .any(|agent| agent["connected"] == json!(false))
     });
+    let mut too_large = Vec::new();
     for (name, view, text, width, height, dark) in PICTURES {
         shown.browser.resize(*width, *height).unwrap();
         shown.browser.set_dark(*dark).unwrap();
@@ -110,11 +109,14 @@ fn screenshots_are_small_and_can_be_made() {
             "return !document.getElementById('progress').textContent",
         );
         let picture = shown.browser.screenshot().unwrap();
-        assert!(picture.len() < LARGEST, "{name}: {}", picture.len());
         let file = paths::workspace().join(format!("docs/images/{name}.png"));
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            fs::write(&file, picture).unwrap();
+            fs::write(&file, &picture).unwrap();
+        }
+        if picture.len() >= LARGEST {
+            too_large.push(format!("{name}: {} bytes", picture.len()));
         }
         assert!(file.exists(), "{}; UPDATE_DOCS=1 makes it", file.display());
     }
+    assert_eq!(too_large, [""; 0]);
 }

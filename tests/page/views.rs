@@ -189,7 +189,7 @@ fn an_agent_that_is_killed_is_shown_at_once() {
     println!("shown after {:?}", start.elapsed());
     assert!(start.elapsed() < SHOWN, "shown after {:?}", start.elapsed());
     // It comes back without reloading, too.
-    shown.cluster.agents[1].restart().unwrap();
+    shown.cluster.agents[1].start().unwrap();
     let script = script.replace("'not connected'", "'connected'").replace(
         "return row &&",
         "return row && !row.innerText.includes('not connected') &&",

@@ -90,7 +90,7 @@ export function meter(used, total, what) {
   const percent = share * 100;
   const text = `${number(used)} of ${large(total)}`;
   const fill = el('span', { class: share >= 0.9 ? 'fill full' : 'fill' });
-  fill.style.width = `${used > 0 ? Math.max(percent, 1) : 0}%`;
+  fill.style.width = `${used > 0 ? Math.max(percent, 2) : 0}%`;
   const shown = { class: 'meter', role: 'meter', 'aria-label': what, 'aria-valuemin': 0, 'aria-valuemax': total };
   return el(
     'span',

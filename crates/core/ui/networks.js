@@ -1,7 +1,7 @@
 // The networks, and one of them.
 
 import { get, query } from './api.js';
-import { badge, copyable, el, facts, lines, link, meter, number, path, since } from './dom.js';
+import { badge, copyButton, copyable, el, facts, lines, link, meter, number, path, since } from './dom.js';
 import { containerName, networkName } from './names.js';
 import { state } from './main.js';
 import { ROWS, filter, pager, table } from './tables.js';
@@ -173,18 +173,16 @@ function agentsSection(overlay, answer, offset) {
 
 export function agentCell(row) {
   return [
-    el('span', { class: 'copyable' }, link(row.ip, 'agents', row.ip), copyable(row.ip) && copyOf(row.ip)),
+    el('span', { class: 'copyable' }, link(row.ip, 'agents', row.ip), copyButton(row.ip)),
     lines([tasks.hostname(row.ip)]),
   ];
 }
-
-const copyOf = (text) => copyable(text).lastChild;
 
 // Returns whether an agent is connected and since when.
 export function connection(row) {
   const text = row.connected ? 'connected' : 'not connected';
   const start = row.since_seconds === undefined ? 0 : row.at - row.since_seconds * 1000;
-  const time = start ? since(start) : el('span', { class: 'faint' }, 'not seen by this master');
+  const time = start ? el('span', {}, 'for ', since(start)) : el('span', { class: 'faint' }, 'not seen by this master');
   return lines([badge(text, row.connected ? 'good' : 'bad'), time]);
 }
 
@@ -278,5 +276,5 @@ const CONTAINER_COLUMNS = [
   { title: 'Addresses', cell: networkLines },
   { title: 'Ports', cell: (row) => lines(row.networks.flatMap((network) => network.ports)) },
   { title: 'DNS names', cell: (row) => lines(dnsNames(row).map((name) => copyable(name))) },
-  { title: 'State', cell: (row) => lines([taskState(row), row.since && since(row.since)]) },
+  { title: 'State', cell: (row) => lines([taskState(row), row.since && el('span', {}, 'for ', since(row.since))]) },
 ];

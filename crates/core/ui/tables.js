@@ -14,8 +14,9 @@ export function table(caption, columns, rows, empty) {
   const head = el('tr', {}, columns.map(({ title }) => el('th', { scope: 'col' }, title)));
   const cell = (row) => ({ title, cell: content }, place) => {
     const name = place === 0 ? 'th' : 'td';
-    const attributes = { 'data-title': title, scope: place === 0 && 'row' };
-    return el(name, attributes, el('div', {}, content(row)));
+    const inner = el('div', {}, content(row));
+    const attributes = { 'data-title': title, scope: place === 0 && 'row', class: !inner.textContent && 'none' };
+    return el(name, attributes, inner);
   };
   const body = rows.map((row) => el('tr', { 'data-key': row.key }, columns.map(cell(row))));
   return el(
