@@ -1,5 +1,6 @@
-//! The page of a large cluster: 10,000 agents of the load generator, and as many tasks as Mesos
-//! would have there, which the relay makes up.
+//! The page of a large cluster: agents of the load generator, and 100,000 tasks, which the relay makes
+//! up. With optimisation there are 10,000 agents: `cargo nextest run --release --test page large
+//! --no-capture` prints the times.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +15,19 @@ use crate::cluster::Shown;
 use crate::common::LIMIT;
 use crate::relay::Relay;
 
-const AGENTS: usize = 10_000;
+const AGENTS: usize = if cfg!(debug_assertions) {
+    1_000
+} else {
+    10_000
+};
 const TASKS: usize = 100_000;
 
 /// Generous: machines of tests are busy. docs/dev/performance.md has measured times.
 const READING: Duration = Duration::from_secs(300);
 
 #[test]
-fn ten_thousand_agents_and_their_tasks_are_usable() {
-    let test = "ten_thousand_agents_and_their_tasks_are_usable";
+fn thousands_of_agents_and_their_tasks_are_usable() {
+    let test = "thousands_of_agents_and_their_tasks_are_usable";
     if !browser::require(test) || !skip::require_hosts(test) || skip::require_mesos(test).is_none()
     {
         return;
@@ -39,7 +44,12 @@ fn ten_thousand_agents_and_their_tasks_are_usable() {
         let mut generator = Generator::new(v4(&cluster.master)?, without_connection)?;
         generator.join(AGENTS);
         let limit = Duration::from_secs(180);
-        generator.until("all agents to register", limit, Generator::all_registered)?;
+        let registered =
+            generator.until("all agents to register", limit, Generator::all_registered)?;
+        println!(
+            "{AGENTS} agents registered in {:.2} s",
+            registered.as_secs_f64()
+        );
         let mut shown = Shown::new(cluster);
         shown.relay = Relay::with_tasks(&shown.cluster.master, TASKS);
         browse(&shown);
@@ -56,6 +66,7 @@ fn measure(shown: &Shown, what: &str, limit: Duration, script: &str) {
 }
 
 fn browse(shown: &Shown) {
+    let all = if AGENTS == 10_000 { "10,000" } else { "1,000" };
     let has = |text: &str| format!("return document.body.innerText.includes({})", json!(text));
     let start = Instant::now();
     shown.open("#/agents", "Agents");
@@ -63,7 +74,7 @@ fn browse(shown: &Shown) {
         shown,
         "the first agents",
         LIMIT,
-        &has("10,000 of 10,000 agents"),
+        &has(&format!("{all} of {all} agents")),
     );
     println!("from opening: {:.2} s", start.elapsed().as_secs_f64());
     assert_eq!(shown.rows("Agents").len(), 50);
@@ -72,15 +83,15 @@ fn browse(shown: &Shown) {
         shown,
         "the last agents",
         LIMIT,
-        &has("9,951–10,000 of 10,000"),
+        &has(&format!("–{all} of {all}")),
     );
-    let type_filter = "const f = document.querySelector('#filter-q'); f.value = '9.10.7.9'; f.dispatchEvent(new Event('input'));";
+    let type_filter = "const f = document.querySelector('#filter-q'); f.value = '9.0.7.9'; f.dispatchEvent(new Event('input'));";
     shown.browser.eval(type_filter);
     measure(
         shown,
         "one agent by an address",
         LIMIT,
-        &has("1 of 10,000 agents"),
+        &has(&format!("1 of {all} agents")),
     );
     measure(
         shown,

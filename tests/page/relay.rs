@@ -115,13 +115,18 @@ fn relay_one(mut client: TcpStream, target: &Target, prefix: &str) -> Result<()>
     let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
     // The rest of the body.
     thread::spawn(move || io::copy(&mut from, &mut to));
+    // Mesos ends the connection without saying so, and the browser would use it again.
+    let (head, rest) = read_head(&mut server)?;
+    let (status, headers) = head.split_once("\r\n").context("no status")?;
+    client.write_all(format!("{status}\r\nConnection: close\r\n{headers}").as_bytes())?;
+    client.write_all(&rest)?;
     io::copy(&mut server, &mut client)?;
     client.shutdown(Shutdown::Both)?;
     Ok(())
 }
 
-/// Reads the head of a request, and what came behind it.
-fn read_head(client: &mut TcpStream) -> Result<(String, Vec<u8>)> {
+/// Reads the head of a request or an answer, and what came behind it.
+fn read_head(peer: &mut TcpStream) -> Result<(String, Vec<u8>)> {
     const END: &[u8] = b"\r\n\r\n";
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -130,8 +135,8 @@ fn read_head(client: &mut TcpStream) -> Result<(String, Vec<u8>)> {
             let rest = bytes.split_off(end + END.len());
             return Ok((String::from_utf8(bytes)?, rest));
         }
-        let count = client.read(&mut buffer)?;
-        ensure!(count > 0 && bytes.len() < MAX_HEAD, "no request");
+        let count = peer.read(&mut buffer)?;
+        ensure!(count > 0 && bytes.len() < MAX_HEAD, "the connection ended");
         bytes.extend_from_slice(&buffer[..count]);
     }
 }

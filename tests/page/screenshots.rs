@@ -13,14 +13,17 @@ use crate::common::{self, LIMIT};
 /// Largest picture in the repository, in bytes.
 const LARGEST: usize = 100_000;
 
-/// Pictures of docs/page.md: file, view, text that it waits for, width, height, dark.
+/// Pictures of docs/page.md: file, view, text that it waits for, width, height, dark. `CART` stands
+/// for the address of a task.
 const PICTURES: &[(&str, &str, &str, u32, u32, bool)] = &[
     ("page-networks", "#/networks", "4 of 375", 1280, 620, false),
     (
         "page-network",
         "#/networks/dcos",
         "containerip",
-        1140, 900, false,
+        1080,
+        820,
+        false,
     ),
     (
         "page-agents-dark",
@@ -32,7 +35,7 @@ const PICTURES: &[(&str, &str, &str, u32, u32, bool)] = &[
     ),
     (
         "page-search",
-        "#/search/9.0.0.2",
+        "#/search/CART",
         "is the address of the task",
         1280,
         620,
@@ -97,12 +100,21 @@ fn screenshots_are_small_and_can_be_made() {
             .iter()
             .any(|agent| agent["connected"] == json!(false))
     });
+    let tasks = shown.json("/master/tasks?task_id=cart.shop");
+    let statuses = tasks["tasks"][0]["statuses"].as_array().unwrap();
+    let info = &statuses.last().unwrap()["container_status"]["network_infos"][0];
+    let cart = info["ip_addresses"][0]["ip_address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let mut too_large = Vec::new();
     for (name, view, text, width, height, dark) in PICTURES {
         shown.browser.resize(*width, *height).unwrap();
         shown.browser.set_dark(*dark).unwrap();
         shown.browser.open("about:blank");
-        shown.browser.open(&shown.relay.page(view));
+        shown
+            .browser
+            .open(&shown.relay.page(&view.replace("CART", &cart)));
         shown.browser.wait_text(text);
         shown.browser.wait(
             "all tasks",

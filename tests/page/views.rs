@@ -87,9 +87,15 @@ fn agents(shown: &Shown) {
         );
         let subnets = agent["overlays"].as_array().unwrap().iter().map(|overlay| {
             let name = overlay["info"]["name"].as_str().unwrap();
-            format!("{name} {}", overlay["subnet"].as_str().unwrap())
+            [
+                name.to_owned(),
+                overlay["subnet"].as_str().unwrap().to_owned(),
+            ]
         });
-        assert_eq!(texts(&row["Subnets"]), subnets.collect::<Vec<_>>());
+        assert_eq!(
+            texts(&row["Subnets"]),
+            subnets.flatten().collect::<Vec<_>>()
+        );
         assert_eq!(row["Release"], json!([agent["release"]]));
         assert_eq!(
             (&row["Errors"], &row["Lease"]),
@@ -117,7 +123,7 @@ fn containers(shown: &Shown) {
             .unwrap();
         let info = &status["container_status"]["network_infos"][0];
         let ip = info["ip_addresses"][0]["ip_address"].as_str().unwrap();
-        assert_eq!(texts(&row["Addresses"]), [format!("dcos {ip}")]);
+        assert_eq!(texts(&row["Addresses"]), ["dcos", ip]);
         assert_eq!(row["Framework"], json!(["testbed"]));
         let agent = if name == "other" { 1 } else { 0 };
         assert_eq!(row["Agent"][0], shown.cluster.agents[agent].ip().as_str());

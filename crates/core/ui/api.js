@@ -51,7 +51,11 @@ export async function change(method, path, body) {
 
 async function send(path, options) {
   try {
-    return await fetch(path, options);
+    // The address of the page may have a password, which a request must not have.
+    const url = new URL(path, location.href);
+    url.username = '';
+    url.password = '';
+    return await fetch(url, options);
   } catch (error) {
     if (error.name === 'AbortError') {
       throw error;
