@@ -11,6 +11,7 @@
 //! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
 //! * [`program`]: the operators' program on a host of a cluster.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
+//!   [`executor`]: executors of tasks that have a command; [`marathon`]: a stand-in for Marathon;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
 //!   configuration.
 //!
@@ -34,9 +35,11 @@ pub mod cni;
 pub mod compiler;
 pub mod container;
 pub mod docker;
+pub mod executor;
 pub mod framework;
 pub mod http;
 pub mod install;
+pub mod marathon;
 pub mod mesos;
 pub mod monitor;
 pub mod net;
