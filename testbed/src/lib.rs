@@ -9,7 +9,8 @@
 //!   [`zookeeper`]: the ZooKeeper of several masters.
 //! * [`docker`]: Docker engines, one per host.
 //! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
-//! * [`program`]: the operators' program on a host of a cluster.
+//! * [`program`]: the operators' program on a host of a cluster; [`pymesos`]: a library for
+//!   frameworks that others wrote.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
 //!   [`executor`]: executors of tasks that have a command; [`marathon`]: a stand-in for Marathon;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
@@ -49,6 +50,7 @@ pub mod packet_loss;
 pub mod paths;
 pub mod process;
 pub mod program;
+pub mod pymesos;
 pub mod recordio;
 pub mod run;
 pub mod skip;

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::command::{Started, supervise};
 use super::health::Place;
 use super::process;
+use crate::cleanup::RUN_VARIABLE;
 use crate::netns::Netns;
 
 /// Longest time until a container runs.
@@ -185,6 +186,10 @@ fn run_arguments(task: &Value, flags: &Flags) -> Result<Vec<String>> {
     let given = given.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
     for (name, value) in given.chain(process::variables(command)).chain(sandbox) {
         arguments.push(format!("--env={name}={value}"));
+    }
+    // The clean-up of a run knows its processes by this variable.
+    if let Ok(run) = env::var(RUN_VARIABLE) {
+        arguments.push(format!("--env={RUN_VARIABLE}={run}"));
     }
     let sandbox = flags.get("sandbox_directory")?;
     arguments.push(format!("--volume={sandbox}:{mapped}"));
