@@ -9,8 +9,8 @@ use super::{absolute, health, host_name, labels, members, resources};
 
 /// Version of every app, which Marathon makes of the time of a change.
 const VERSION: &str = "2026-01-01T00:00:00.000Z";
-/// CPUs and megabytes of an app that says nothing.
-const DEFAULTS: [f64; 2] = [1.0, 128.0];
+/// Resources of an app that says nothing: CPUs, megabytes of memory and of disk.
+const DEFAULTS: [f64; 3] = [1.0, 128.0, 0.0];
 
 /// An app, with Marathon's defaults.
 #[derive(Clone, Debug)]

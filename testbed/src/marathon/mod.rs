@@ -167,11 +167,12 @@ fn members(value: &Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
-/// Returns resources of the offer's role: those of a definition, with its defaults, and ports.
-fn resources(definition: &Value, defaults: [f64; 2], ports: &[Option<u16>]) -> Vec<Value> {
+/// Returns resources of the offer's role: those of a definition, with its defaults (CPUs, megabytes of
+/// memory and of disk), and ports.
+fn resources(definition: &Value, defaults: [f64; 3], ports: &[Option<u16>]) -> Vec<Value> {
     let role = json!({ "role": "*" });
-    let [cpus, mem] = defaults;
-    let scalars = [("cpus", cpus), ("mem", mem), ("disk", 0.0)]
+    let [cpus, mem, disk] = defaults;
+    let scalars = [("cpus", cpus), ("mem", mem), ("disk", disk)]
         .map(|(name, default)| (name, definition[name].as_f64().unwrap_or(default)));
     let scalars = scalars.into_iter().filter(|(_, value)| *value > 0.0);
     let mut all: Vec<Value> = scalars
@@ -221,7 +222,11 @@ mod tests {
                 .map(|resource| resource["name"].as_str().unwrap().to_owned())
                 .collect()
         };
-        let all = resources(&json!({ "cpus": 0.5 }), [1.0, 128.0], &[None, Some(31000)]);
+        let all = resources(
+            &json!({ "cpus": 0.5 }),
+            [1.0, 128.0, 0.0],
+            &[None, Some(31000)],
+        );
         assert_eq!(names(&all), ["cpus", "mem", "ports"]);
         assert_eq!(all[0]["scalar"]["value"], 0.5);
         assert_eq!(all[1]["scalar"]["value"], 128.0);

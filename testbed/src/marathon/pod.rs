@@ -7,10 +7,10 @@ use super::environment;
 use super::network::{self, Mode, Network, Port};
 use super::{absolute, health, host_name, labels, members, resources};
 
-/// CPUs and megabytes of the executor.
-const EXECUTOR: [f64; 2] = [0.1, 32.0];
-/// CPUs and megabytes of a container that says nothing. Marathon has no defaults.
-const DEFAULTS: [f64; 2] = [0.1, 32.0];
+/// Resources of the executor: CPUs, megabytes of memory and of disk.
+const EXECUTOR: [f64; 3] = [0.1, 32.0, 10.0];
+/// Resources of a container that says nothing. Marathon has no defaults.
+const DEFAULTS: [f64; 3] = [0.1, 32.0, 0.0];
 
 /// A pod, with Marathon's defaults.
 #[derive(Clone, Debug)]
@@ -237,7 +237,7 @@ mod tests {
             .iter()
             .map(|r| &r["name"])
             .collect();
-        assert_eq!(names, ["cpus", "mem", "ports"]);
+        assert_eq!(names, ["cpus", "mem", "disk", "ports"]);
         for task in group["task_group"]["tasks"].as_array().unwrap() {
             assert_eq!(task["container"]["network_infos"], Value::Null);
             assert_eq!(

@@ -48,7 +48,7 @@ fn every_example_runs_with_its_address_and_health() {
     };
     let labels = bed.task(&id("app-labels.json"));
     let info = &last_status(&labels)["container_status"]["network_infos"][0];
-    assert_eq!(info["labels"]["labels"], definition_labels(), "{info}");
+    assert_eq!(info["labels"], definition_labels(), "{info}");
     let vip = bed.task(&id("app-vip.json"));
     let port = &vip["discovery"]["ports"]["ports"][0];
     assert_eq!(port["labels"]["labels"][0]["key"], "VIP_0", "{port}");
