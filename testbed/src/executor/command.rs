@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::health::{Check, Health, Place};
-use super::{Connection, Event, id, nanoseconds, process, status};
+use super::{Connection, Event, container_ip, id, nanoseconds, process, status};
 
 /// Grace period of tasks without a kill policy: Mesos's default of
 /// `--executor_shutdown_grace_period`.
@@ -50,6 +50,9 @@ struct Task {
 pub fn main() -> Result<()> {
     supervise(|task| {
         let mut command = process::command(&task["command"])?;
+        if let Some(ip) = container_ip() {
+            command.env("MESOS_CONTAINER_IP", ip.to_string());
+        }
         let child = command.spawn().context("starting the command")?;
         let leader = child.id();
         Ok(Started {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::command::GRACE;
 use super::health::{Check, Health, Place};
-use super::{Connection, Event, id, nanoseconds, process, random_uuid, status};
+use super::{Connection, Event, container_ip, id, nanoseconds, process, random_uuid, status};
 
 /// Signal numbers of `KILL_CONTAINER`.
 const SIGKILL: u8 = 9;
@@ -90,8 +90,16 @@ impl Pod {
     fn start(self: &Arc<Pod>, info: &Value, task: &Arc<Task>) -> Result<()> {
         let check = &info["health_check"];
         let check = (!check.is_null()).then(|| Check::new(check)).transpose()?;
+        let mut command = info["command"].clone();
+        if let Some(ip) = container_ip() {
+            let mut variables: Vec<Value> = process::variables(&command)
+                .map(|(name, value)| json!({ "name": name, "value": value }))
+                .collect();
+            variables.push(json!({ "name": "MESOS_CONTAINER_IP", "value": ip }));
+            command["environment"] = json!({ "variables": variables });
+        }
         let mut launch = json!({
-            "container_id": task.container, "command": info["command"], "resources": info["resources"],
+            "container_id": task.container, "command": command, "resources": info["resources"],
         });
         if !info["container"].is_null() {
             launch["container"] = info["container"].clone();

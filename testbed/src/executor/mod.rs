@@ -20,6 +20,7 @@ mod process;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -294,6 +295,21 @@ fn status(state: &str) -> Value {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     json!({ "state": state, "timestamp": now.as_secs_f64() })
+}
+
+/// Returns the value of `MESOS_CONTAINER_IP`: the address that connections to the agent have, or to
+/// anywhere by IPv6. Nothing is sent. `None`: the container's network leads nowhere.
+fn container_ip() -> Option<IpAddr> {
+    const DOCUMENTATION: &str = "[2001:db8::1]:9";
+    let agent = env::var("MESOS_AGENT_ENDPOINT").unwrap_or_default();
+    let source = |local: &str, remote: &str| -> Result<IpAddr> {
+        let socket = UdpSocket::bind(local)?;
+        socket.connect(remote)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    source("0.0.0.0:0", &agent)
+        .or_else(|_| source("[::]:0", DOCUMENTATION))
+        .ok()
 }
 
 /// Returns a random UUID of version 4. Agents abort on other versions at a subscription.

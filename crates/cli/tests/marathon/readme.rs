@@ -1,7 +1,6 @@
 //! What the README says of the examples.
 
 use std::fs;
-use std::net::IpAddr;
 
 use crate::bed::example;
 
@@ -174,15 +173,6 @@ impl Row {
             file, task, checks, ..
         } = self;
         format!("| [{file}]({file}) | `{task}` | {containers} | {auto} | {overlays} | {checks} |")
-    }
-}
-
-/// Returns the addresses that `autoip` has: the agent's, if a port is on the host.
-pub fn auto(row: &Row, containers: &[IpAddr], agent: IpAddr) -> Vec<IpAddr> {
-    if row.port.1 {
-        vec![agent]
-    } else {
-        containers.to_vec()
     }
 }
 
