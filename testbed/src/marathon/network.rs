@@ -94,10 +94,8 @@ pub fn mapping(given: &Value, bridge: bool) -> Result<Port> {
         if given[key].is_null() {
             return Ok(None);
         }
-        let number = given[key].as_u64().with_context(|| format!("{key}"))?;
-        Ok(Some(
-            u16::try_from(number).with_context(|| format!("{key}"))?,
-        ))
+        let number = given[key].as_u64().with_context(|| key.to_owned())?;
+        Ok(Some(u16::try_from(number).with_context(|| key.to_owned())?))
     };
     let host = number("hostPort")?.or(bridge.then_some(0));
     Ok(Port {
