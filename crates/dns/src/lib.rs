@@ -5,6 +5,7 @@
 //! serials. These are pure: time is an argument. [`server`] answers questions from the zones.
 
 pub mod cluster;
+pub mod events;
 pub mod label;
 pub mod records;
 pub mod server;
