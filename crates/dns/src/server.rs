@@ -8,6 +8,8 @@ pub mod forward;
 pub mod metrics;
 pub mod rate;
 pub mod request;
+pub mod tcp;
+mod transfer;
 pub mod udp;
 
 use std::net::SocketAddr;
@@ -15,11 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
 use self::access::Ranges;
 use self::authority::Authority;
 use self::engine::{Engine, Keys};
+use self::forward::{ForwardZone, Forwarder};
 use self::metrics::Metrics;
 use self::rate::RateLimit;
+use self::tcp::{Connections, Limits};
 use self::udp::Listener;
 
 /// Largest UDP message where nothing is configured, in bytes: it is not fragmented on any network that
@@ -46,6 +54,10 @@ pub struct Config {
     pub udp_size: u16,
     /// Answers a second to one address over UDP. 0: no limit.
     pub rate_limit: u32,
+    /// Limits of TCP connections.
+    pub tcp: Limits,
+    /// Upstream resolvers.
+    pub forward: Vec<ForwardZone>,
 }
 
 impl Default for Config {
@@ -58,6 +70,8 @@ impl Default for Config {
             keys: Keys::default(),
             udp_size: UDP_SIZE,
             rate_limit: RATE_LIMIT,
+            tcp: Limits::default(),
+            forward: Vec::new(),
         }
     }
 }
@@ -82,13 +96,22 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     engine: Arc<Engine>,
+    connections: Arc<Connections>,
     addresses: Vec<SocketAddr>,
     threads: Vec<JoinHandle<()>>,
+    /// Runs the tasks: TCP, upstream resolvers.
+    tasks: Handle,
+    /// Ends the thread of the tasks when it is dropped.
+    end: Option<oneshot::Sender<()>>,
 }
 
 impl Server {
     /// Starts a server.
     pub fn start(config: &Config, authority: Arc<Authority>) -> Result<Self, StartError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let tasks = runtime.handle().clone();
+        let forwarder =
+            (!config.forward.is_empty()).then(|| Forwarder::new(&config.forward, &tasks));
         let engine = Arc::new(Engine {
             authority,
             allowed: config.allowed.clone(),
@@ -97,18 +120,22 @@ impl Server {
             udp_size: config.udp_size,
             cookie_secret: random_secret()?,
             rate: RateLimit::new(config.rate_limit),
-            forwarder: None,
+            forwarder,
             metrics: Metrics::default(),
             stop: AtomicBool::new(false),
         });
         let mut server = Self {
             engine,
+            connections: Arc::new(Connections::new(config.tcp)),
             addresses: Vec::new(),
             threads: Vec::new(),
+            tasks,
+            end: None,
         };
         for address in &config.listen {
             server.listen(*address, config.threads)?;
         }
+        server.run_tasks(runtime)?;
         Ok(server)
     }
 
@@ -117,6 +144,7 @@ impl Server {
         let first = Listener::open(address).map_err(failed)?;
         // The kernel has chosen the port if it was 0.
         let address = first.address().map_err(failed)?;
+        self.listen_tcp(address).map_err(failed)?;
         let mut listeners = vec![first];
         for _ in 1..threads.max(1) {
             listeners.push(Listener::open(address).map_err(failed)?);
@@ -125,11 +153,42 @@ impl Server {
             let engine = Arc::clone(&self.engine);
             let counters = self.engine.metrics.counters();
             let listener = Arc::new(listener);
-            let thread = std::thread::Builder::new().name("dns-udp".to_owned());
             let run = move || udp::serve(&listener, &engine, &counters);
-            self.threads.push(thread.spawn(run)?);
+            self.start_thread("dns-udp", run)?;
         }
         self.addresses.push(address);
+        Ok(())
+    }
+
+    fn listen_tcp(&self, address: SocketAddr) -> std::io::Result<()> {
+        let listener = tcp::listen(address)?;
+        let _guard = self.tasks.enter();
+        let listener = TcpListener::from_std(listener)?;
+        let engine = Arc::clone(&self.engine);
+        let counters = self.engine.metrics.counters();
+        let connections = Arc::clone(&self.connections);
+        self.tasks
+            .spawn(tcp::serve(listener, engine, connections, counters));
+        Ok(())
+    }
+
+    fn run_tasks(&mut self, runtime: Runtime) -> std::io::Result<()> {
+        let (end, ended) = oneshot::channel();
+        self.end = Some(end);
+        self.start_thread("dns-tasks", move || {
+            // An error means that the sender is gone, which is the end as well.
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        })
+    }
+
+    fn start_thread(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        self.threads.push(thread.spawn(run)?);
         Ok(())
     }
 
@@ -137,11 +196,22 @@ impl Server {
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
+
+    /// Returns the counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.engine.metrics
+    }
+
+    /// Returns the number of open TCP connections.
+    pub fn connections(&self) -> usize {
+        self.connections.open()
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.engine.stop.store(true, Ordering::Relaxed);
+        self.end.take();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the name server ended with a panic");

@@ -21,16 +21,31 @@ pub struct Options {
     /// Address to answer on, over UDP and TCP, with an optional port (53): 10.0.0.1,
     /// 10.0.0.1:5353, [fd00::1]:53. Several of them with commas, or this option several times.
     /// Without it: all addresses of the host.
-    #[arg(long, value_name = "ADDRESS", env = "MESOS_OVERLAY_DNS_LISTEN", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "MESOS_OVERLAY_DNS_LISTEN",
+        value_delimiter = ','
+    )]
     #[arg(value_parser = parse_listen, verbatim_doc_comment)]
     listen: Vec<SocketAddr>,
     /// Range of addresses that may ask. Several of them with commas, or this option several times.
     /// It replaces the default: private addresses, those of links, of this host, and 100.64.0.0/10.
-    #[arg(long, value_name = "RANGE", env = "MESOS_OVERLAY_DNS_ALLOW", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "RANGE",
+        env = "MESOS_OVERLAY_DNS_ALLOW",
+        value_delimiter = ','
+    )]
     #[arg(value_parser = parse_range, verbatim_doc_comment)]
     allow: Vec<IpNet>,
     /// Threads that answer on each address.
-    #[arg(long, value_name = "NUMBER", env = "MESOS_OVERLAY_DNS_THREADS", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "MESOS_OVERLAY_DNS_THREADS",
+        default_value_t = 1
+    )]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
     /// Largest UDP message, in bytes.
@@ -100,7 +115,11 @@ fn serve(options: &Options, ends: &SigSet) -> Result<(), StartError> {
 
 /// Returns an error with the way out.
 fn explain(error: &StartError) -> String {
-    let StartError::Listen { address, error: kernel } = error else {
+    let StartError::Listen {
+        address,
+        error: kernel,
+    } = error
+    else {
         return error.to_string();
     };
     let remedy = match kernel.kind() {
@@ -129,7 +148,9 @@ fn parse_address(text: &str, port: u16) -> Result<SocketAddr, String> {
     let address = text
         .parse()
         .or_else(|_| bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)));
-    address.map_err(|_| format!("{text} is no address such as 10.0.0.1, 10.0.0.1:{port} or [fd00::1]:{port}"))
+    address.map_err(|_| {
+        format!("{text} is no address such as 10.0.0.1, 10.0.0.1:{port} or [fd00::1]:{port}")
+    })
 }
 
 /// Reads a range, or one address.

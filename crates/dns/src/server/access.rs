@@ -65,10 +65,24 @@ mod tests {
     fn private_addresses_may_ask_and_others_may_not() {
         let ranges = Ranges::default_allowed();
         assert_eq!(ranges.0.len(), DEFAULT_ALLOWED.len());
-        for address in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "100.64.0.1", "::1", "fd01:b::5", "::ffff:10.0.0.1"] {
+        for address in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "100.64.0.1",
+            "::1",
+            "fd01:b::5",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(ranges.contains(address.parse().unwrap()), "{address}");
         }
-        for address in ["8.8.8.8", "172.32.0.1", "9.0.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
+        for address in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "9.0.0.1",
+            "2001:db8::1",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(!ranges.contains(address.parse().unwrap()), "{address}");
         }
     }

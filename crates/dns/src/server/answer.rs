@@ -7,8 +7,7 @@ use std::time::Duration;
 use domain::base::iana::exterr::ExtendedErrorCode;
 use domain::base::iana::{Class, OptRcode, Rtype};
 use domain::base::message_builder::{
-    AdditionalBuilder, AnswerBuilder, AuthorityBuilder, MessageBuilder, PushError,
-    StaticCompressor,
+    AdditionalBuilder, AnswerBuilder, AuthorityBuilder, MessageBuilder, PushError, StaticCompressor,
 };
 use domain::base::name::ToName;
 use domain::base::opt::keepalive::IdleTimeout;
@@ -125,7 +124,9 @@ impl Responder<'_> {
         };
         let builder = match push_answers(builder.answer(), zone, found, request) {
             Pushed::All(builder) => push_targets(builder.additional(), zones, found, request),
-            Pushed::Nothing(builder) => push_soa(builder.authority(), zone.soa(), zone).additional(),
+            Pushed::Nothing(builder) => {
+                push_soa(builder.authority(), zone.soa(), zone).additional()
+            }
             Pushed::Some(mut builder) => {
                 builder.header_mut().set_tc(true);
                 builder.additional()
@@ -142,7 +143,10 @@ impl Responder<'_> {
         let _ = builder.push(&request.question);
         let mut builder = builder.answer();
         let soa = zone.soa();
-        if builder.push((zone.apex(), Class::IN, soa_ttl(), soa_data(soa))).is_err() {
+        if builder
+            .push((zone.apex(), Class::IN, soa_ttl(), soa_data(soa)))
+            .is_err()
+        {
             builder.header_mut().set_tc(true);
         }
         self.finish(builder.additional(), edns, code, None, out)
@@ -171,7 +175,9 @@ impl Responder<'_> {
     /// Writes an empty answer that sends the client to TCP.
     pub fn truncate(&self, request: &Request<'_>, out: &mut Vec<u8>) -> OptRcode {
         let edns = request.edns.as_ref();
-        let mut builder = self.start(request.message, edns, OptRcode::NOERROR, out).question();
+        let mut builder = self
+            .start(request.message, edns, OptRcode::NOERROR, out)
+            .question();
         builder.header_mut().set_tc(true);
         let _ = builder.push(&request.question);
         self.finish(builder.additional(), edns, OptRcode::NOERROR, None, out)
@@ -213,14 +219,13 @@ impl Responder<'_> {
         let size = match (self.client.transport, edns) {
             (Transport::Tcp(_), _) => u16::MAX,
             (Transport::Udp, None) => SIZE_WITHOUT_EDNS,
-            (Transport::Udp, Some(edns)) => {
-                edns.size.min(self.udp_size).max(SIZE_WITHOUT_EDNS)
-            }
+            (Transport::Udp, Some(edns)) => edns.size.min(self.udp_size).max(SIZE_WITHOUT_EDNS),
         };
         usize::from(size)
     }
 
-    fn start(
+    /// Begins an answer.
+    pub fn start(
         &self,
         message: &Message<[u8]>,
         edns: Option<&Edns>,
@@ -229,7 +234,11 @@ impl Responder<'_> {
     ) -> MessageBuilder<Target> {
         let target = StaticCompressor::new(std::mem::take(out));
         let Ok(mut builder) = MessageBuilder::from_target(target);
-        let signature = self.signer.borrow().as_ref().map_or(0, |s| s.key().compose_len());
+        let signature = self
+            .signer
+            .borrow()
+            .as_ref()
+            .map_or(0, |s| s.key().compose_len());
         let room = edns.map_or(0, |_| OPT_ROOM) + usize::from(signature);
         // A push may end one byte before the limit.
         builder.set_push_limit(self.size_limit(edns).saturating_sub(room) + 1);
@@ -245,8 +254,37 @@ impl Responder<'_> {
         builder
     }
 
-    /// Adds EDNS where the client speaks it, and gives the bytes back.
-    fn finish(
+    /// Adds EDNS where the client speaks it.
+    pub fn push_opt(
+        &self,
+        builder: &mut AdditionalBuilder<Target>,
+        edns: Option<&Edns>,
+        code: OptRcode,
+        reason: Option<ExtendedErrorCode>,
+    ) {
+        let Some(edns) = edns else { return };
+        // The room for it is reserved, and the buffer grows.
+        let _ = builder.opt(|opt| {
+            opt.set_udp_payload_size(self.udp_size);
+            opt.set_rcode(code);
+            opt.set_dnssec_ok(edns.dnssec_ok);
+            if let Some(cookie) = &edns.cookie {
+                let now = Serial(self.now);
+                let address = self.client.address;
+                opt.cookie(cookie.create_response(now, address, self.cookie_secret))?;
+            }
+            if let (Transport::Tcp(idle), true) = (self.client.transport, edns.keepalive) {
+                opt.tcp_keepalive(IdleTimeout::try_from(idle).ok())?;
+            }
+            if let Some(reason) = reason {
+                let _ = opt.extended_error::<&[u8]>(reason, None);
+            }
+            Ok(())
+        });
+    }
+
+    /// Adds EDNS and a signature, and gives the bytes back.
+    pub fn finish(
         &self,
         mut builder: AdditionalBuilder<Target>,
         edns: Option<&Edns>,
@@ -255,26 +293,7 @@ impl Responder<'_> {
         out: &mut Vec<u8>,
     ) -> OptRcode {
         builder.clear_push_limit();
-        if let Some(edns) = edns {
-            // The room for it is reserved, and the buffer grows.
-            let _ = builder.opt(|opt| {
-                opt.set_udp_payload_size(self.udp_size);
-                opt.set_rcode(code);
-                opt.set_dnssec_ok(edns.dnssec_ok);
-                if let Some(cookie) = &edns.cookie {
-                    let now = Serial(self.now);
-                    let address = self.client.address;
-                    opt.cookie(cookie.create_response(now, address, self.cookie_secret))?;
-                }
-                if let (Transport::Tcp(idle), true) = (self.client.transport, edns.keepalive) {
-                    opt.tcp_keepalive(IdleTimeout::try_from(idle).ok())?;
-                }
-                if let Some(reason) = reason {
-                    let _ = opt.extended_error::<&[u8]>(reason, None);
-                }
-                Ok(())
-            });
-        }
+        self.push_opt(&mut builder, edns, code, reason);
         if let Some(signer) = self.signer.take()
             && signer.answer(&mut builder, Time48::now()).is_err()
         {
@@ -360,7 +379,9 @@ fn push_targets(
         for address in addresses {
             let pushed = match address {
                 Data::A(ip) => builder.push((target, Class::IN, ttl_of(address), A::new(*ip))),
-                Data::Aaaa(ip) => builder.push((target, Class::IN, ttl_of(address), Aaaa::new(*ip))),
+                Data::Aaaa(ip) => {
+                    builder.push((target, Class::IN, ttl_of(address), Aaaa::new(*ip)))
+                }
                 _ => Ok(()),
             };
             if pushed.is_err() {
@@ -381,7 +402,10 @@ fn push_soa(
     let ttl = soa_ttl().min(Ttl::from_duration_lossy(soa.minimum));
     // It fits into every message: the question and the record have at most two names of 255 bytes
     // that are not compressed, and a name that long has no room for a zone of its own.
-    if builder.push((zone.apex(), Class::IN, ttl, soa_data(soa))).is_err() {
+    if builder
+        .push((zone.apex(), Class::IN, ttl, soa_data(soa)))
+        .is_err()
+    {
         builder.header_mut().set_tc(true);
     }
     builder

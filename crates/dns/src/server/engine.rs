@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use domain::base::Message;
 use domain::base::iana::exterr::ExtendedErrorCode;
@@ -14,7 +14,7 @@ use domain::tsig::{Algorithm, Key, KeyName, ServerTransaction};
 use super::access::Ranges;
 use super::answer::{Client, Found, Responder, Transport, find};
 use super::authority::Authority;
-use super::forward::Forwarder;
+use super::forward::{Forwarder, question};
 use super::metrics::{Counters, Metrics, add};
 use super::rate::{RateLimit, Verdict};
 use super::request::{Rejection, Request};
@@ -83,7 +83,13 @@ impl Engine {
         if request.is_signed {
             return self.answer_signed(zones, message, client, counters, out);
         }
-        self.answer_request(zones, &request, &self.responder(client, None), counters, out)
+        self.answer_request(
+            zones,
+            &request,
+            &self.responder(client, None),
+            counters,
+            out,
+        )
     }
 
     /// Returns what writes answers for a client.
@@ -150,7 +156,11 @@ impl Engine {
             Err(answer) => {
                 counters.answer(OptRcode::NOTAUTH);
                 *out = answer;
-                if out.is_empty() { Next::Nothing } else { Next::Send }
+                if out.is_empty() {
+                    Next::Nothing
+                } else {
+                    Next::Send
+                }
             }
         }
     }
@@ -207,11 +217,11 @@ impl Engine {
             Knowledge::Complete | Knowledge::Since(_) => true,
         };
         let (code, reason) = match found {
-            Found::Outside if self.forwards(request) => return Next::Forward,
-            Found::Outside => (OptRcode::REFUSED, ExtendedErrorCode::NOT_AUTHORITATIVE),
-            Found::Inside(..) if !is_known => {
-                (OptRcode::SERVFAIL, ExtendedErrorCode::NOT_READY)
+            Found::Outside if !responder.is_signed() && self.forwards(request) => {
+                return Next::Forward;
             }
+            Found::Outside => (OptRcode::REFUSED, ExtendedErrorCode::NOT_AUTHORITATIVE),
+            Found::Inside(..) if !is_known => (OptRcode::SERVFAIL, ExtendedErrorCode::NOT_READY),
             Found::Inside(zone, lookup) => {
                 counters.answer(responder.answer(zones, zone, lookup, request, out));
                 if out.get(2).is_some_and(|flags| flags & 0x02 != 0) {
@@ -264,15 +274,59 @@ impl Engine {
                 .is_some_and(|forwarder| forwarder.serves(request.name.as_slice()))
     }
 
-    /// Asks upstream resolvers a question that came over UDP.
+    /// Asks upstream resolvers a question that came over UDP. The answer is sent when they have it.
     pub fn forward_udp(
-        &self,
+        self: &Arc<Self>,
         message: &[u8],
         listener: &Arc<Listener>,
         route: Route,
-        counters: &Counters,
+        counters: &Arc<Counters>,
     ) {
-        let _ = (message, listener, route, counters);
+        let Some(forwarder) = &self.forwarder else {
+            return;
+        };
+        let Some(place) = forwarder.wait() else {
+            add(&counters.forward_failures, 1);
+            return;
+        };
+        let (engine, listener) = (Arc::clone(self), Arc::clone(listener));
+        let (counters, message) = (Arc::clone(counters), message.to_vec());
+        forwarder.tasks().spawn(async move {
+            let _place = place;
+            let client = Client {
+                address: route.client.ip().to_canonical(),
+                transport: Transport::Udp,
+            };
+            if let Some(answer) = engine.forward(&message, client, &counters).await {
+                // The client may be gone.
+                let _ = listener.send(&answer, route);
+            }
+        });
+    }
+
+    /// Asks upstream resolvers, and returns the answer for the client.
+    pub async fn forward(
+        &self,
+        message: &[u8],
+        client: Client,
+        counters: &Counters,
+    ) -> Option<Vec<u8>> {
+        let request = Request::parse(message).ok()?;
+        let forwarder = self.forwarder.as_ref()?;
+        let question = question(&request)?;
+        add(&counters.forwarded, 1);
+        let begin = Instant::now();
+        let answer = forwarder.ask(request.name.as_slice(), &question).await;
+        counters.forward_time.observe(begin.elapsed(), 1);
+        if answer.is_err() {
+            add(&counters.forward_failures, 1);
+        }
+        let mut out = Vec::new();
+        let code = self
+            .responder(client, None)
+            .relay(&request, answer, &mut out);
+        counters.answer(code);
+        Some(out)
     }
 }
 

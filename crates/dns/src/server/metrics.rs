@@ -50,6 +50,8 @@ pub struct Counters {
     pub slipped: AtomicU64,
     /// Messages that were not answered because they are no requests.
     pub ignored: AtomicU64,
+    /// Connections that were closed because there are too many.
+    pub refused_connections: AtomicU64,
     /// Questions over TCP.
     pub tcp: AtomicU64,
     /// Questions that were asked of upstream resolvers.
@@ -126,27 +128,35 @@ impl Metrics {
     /// Returns the sum of one counter over all threads.
     pub fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
         let counters = self.0.lock();
-        counters.iter().map(|counters| counter(counters).load(Ordering::Relaxed)).sum()
+        counters
+            .iter()
+            .map(|counters| counter(counters).load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Returns questions by type.
     pub fn questions(&self) -> Vec<(&'static str, u64)> {
         let name = |index| TYPES.get(index).map_or("other", |(_, name)| *name);
         let sum = |index: usize| self.sum(move |counters| &counters.questions[index]);
-        (0..=TYPES.len()).map(|index| (name(index), sum(index))).collect()
+        (0..=TYPES.len())
+            .map(|index| (name(index), sum(index)))
+            .collect()
     }
 
     /// Returns answers by code.
     pub fn answers(&self) -> Vec<(&'static str, u64)> {
         let name = |index| CODES.get(index).map_or("other", |(_, name)| *name);
         let sum = |index: usize| self.sum(move |counters| &counters.answers[index]);
-        (0..=CODES.len()).map(|index| (name(index), sum(index))).collect()
+        (0..=CODES.len())
+            .map(|index| (name(index), sum(index)))
+            .collect()
     }
 
     /// Returns the counts of a histogram, not cumulated, one more than [`BOUNDS`], and the sum of its
     /// times.
     pub fn times(&self, histogram: impl Fn(&Counters) -> &Histogram) -> (Vec<u64>, Duration) {
-        let counts = (0..=BOUNDS.len()).map(|index| self.sum(|counters| &histogram(counters).counts[index]));
+        let counts =
+            (0..=BOUNDS.len()).map(|index| self.sum(|counters| &histogram(counters).counts[index]));
         let sum = self.sum(|counters| &histogram(counters).sum);
         (counts.collect(), Duration::from_nanos(sum))
     }

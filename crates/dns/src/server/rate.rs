@@ -60,7 +60,11 @@ impl RateLimit {
         };
         let now = u64::from(now) << 32;
         let next = |value: u64| {
-            let old = if value & !0xffff_ffff == now { value } else { now };
+            let old = if value & !0xffff_ffff == now {
+                value
+            } else {
+                now
+            };
             old.checked_add(1)
         };
         // It only fails at the end of time, which counts as above the limit.
@@ -96,8 +100,14 @@ mod tests {
         let one = "10.0.0.1".parse().unwrap();
         let verdicts: Vec<_> = (0..7).map(|_| limit.count(one, 1)).collect();
         assert_eq!(verdicts[..3], [Verdict::Answer; 3]);
-        let truncated = verdicts[3..].iter().filter(|v| **v == Verdict::Truncate).count();
-        let dropped = verdicts[3..].iter().filter(|v| **v == Verdict::Drop).count();
+        let truncated = verdicts[3..]
+            .iter()
+            .filter(|v| **v == Verdict::Truncate)
+            .count();
+        let dropped = verdicts[3..]
+            .iter()
+            .filter(|v| **v == Verdict::Drop)
+            .count();
         assert_eq!((truncated, dropped), (2, 2));
         assert_eq!(limit.count("10.0.0.2".parse().unwrap(), 1), Verdict::Answer);
         assert_eq!(limit.count(one, 2), Verdict::Answer);
@@ -107,8 +117,14 @@ mod tests {
     #[test]
     fn addresses_of_one_subnet_share_a_limit() {
         let limit = RateLimit::new(1);
-        assert_eq!(limit.count("2001:db8::1".parse().unwrap(), 1), Verdict::Answer);
-        assert_ne!(limit.count("2001:db8::2".parse().unwrap(), 1), Verdict::Answer);
+        assert_eq!(
+            limit.count("2001:db8::1".parse().unwrap(), 1),
+            Verdict::Answer
+        );
+        assert_ne!(
+            limit.count("2001:db8::2".parse().unwrap(), 1),
+            Verdict::Answer
+        );
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl LowerName {
             // The length of a label is at most 63, which is no capital letter, and a parsed name is
             // never too long for the buffer.
             let end = length + 1 + label.len();
-            if let (Ok(size), Some(room)) = (u8::try_from(label.len()), bytes.get_mut(length..end)) {
+            if let (Ok(size), Some(room)) = (u8::try_from(label.len()), bytes.get_mut(length..end))
+            {
                 room[0] = size;
                 room[1..].copy_from_slice(label);
                 length = end;
@@ -137,7 +138,10 @@ impl Edns {
         if message.header_counts().arcount() == 0 {
             return Ok((None, false));
         }
-        let bad = |edns| Rejection::Error { code: OptRcode::FORMERR, edns };
+        let bad = |edns| Rejection::Error {
+            code: OptRcode::FORMERR,
+            edns,
+        };
         let mut found: Option<Self> = None;
         let mut is_signed = false;
         for record in message.additional().map_err(|_| bad(None))? {
@@ -152,7 +156,9 @@ impl Edns {
             if found.is_some() || !record.owner().is_root() {
                 return Err(bad(Some(Self::default())));
             }
-            let record = record.into_record::<Opt<_>>().map_err(|_| bad(Some(Self::default())))?;
+            let record = record
+                .into_record::<Opt<_>>()
+                .map_err(|_| bad(Some(Self::default())))?;
             let Some(record) = record else { continue };
             let record = domain::base::opt::OptRecord::from_record(record);
             if record.version() != 0 {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::answer::{Client, Transport};
 use super::engine::{Engine, Next};
+use super::forward::Forwarder;
 use super::metrics::{Counters, add};
 use super::transfer;
 
@@ -90,7 +91,7 @@ impl Connections {
     }
 
     /// Returns the number of open connections.
-    pub fn len(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.limits.connections - self.all.available_permits()
     }
 }
@@ -109,7 +110,11 @@ impl Drop for Place {
 
 /// Opens a socket that accepts connections.
 pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // Connections of an earlier process may still be closing.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -200,7 +205,8 @@ impl Connection {
 
     fn answer(&self, request: &[u8], out: &mut Vec<u8>) -> Next {
         let zones = self.engine.authority.zones();
-        self.engine.answer(&zones, request, self.client, &self.counters, out)
+        self.engine
+            .answer(&zones, request, self.client, &self.counters, out)
     }
 
     async fn send(&mut self, message: &[u8]) -> std::io::Result<()> {
@@ -213,7 +219,12 @@ impl Connection {
     }
 
     async fn forward(&mut self, request: &[u8]) -> std::io::Result<()> {
-        let answer = self.engine.forward(request, self.client, &self.counters).await;
+        let engine = Arc::clone(&self.engine);
+        let Some(_place) = engine.forwarder.as_ref().and_then(Forwarder::wait) else {
+            add(&self.counters.forward_failures, 1);
+            return Ok(());
+        };
+        let answer = engine.forward(request, self.client, &self.counters).await;
         match answer {
             Some(answer) => self.send(&answer).await,
             None => Ok(()),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg,
-    sendmmsg, sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
+    recvmmsg, sendmmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -52,7 +52,11 @@ pub struct Route {
 impl Listener {
     /// Opens a socket. Several can have one address; the kernel spreads clients over them.
     pub fn open(address: SocketAddr) -> std::io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.set_reuse_port(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -89,17 +93,27 @@ impl Listener {
         sendmsg(socket, &slices, &control, MsgFlags::empty(), Some(&address))
     }
 
-    fn receive(&self, buffers: &mut [Vec<u8>], requests: &mut Vec<(usize, usize, Route)>) -> Result<(), Errno> {
-        let space = self.is_wildcard.then(|| {
-            nix::cmsg_space!(libc::in6_pktinfo)
-        });
+    fn receive(
+        &self,
+        buffers: &mut [Vec<u8>],
+        requests: &mut Vec<(usize, usize, Route)>,
+    ) -> Result<(), Errno> {
+        let space = self
+            .is_wildcard
+            .then(|| nix::cmsg_space!(libc::in6_pktinfo));
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), space);
         let mut slices: Vec<[IoSliceMut; 1]> = buffers
             .iter_mut()
             .map(|buffer| [IoSliceMut::new(buffer)])
             .collect();
         let socket = self.socket.as_raw_fd();
-        let received = recvmmsg(socket, &mut headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None)?;
+        let received = recvmmsg(
+            socket,
+            &mut headers,
+            slices.iter_mut(),
+            MsgFlags::MSG_WAITFORONE,
+            None,
+        )?;
         for (index, message) in received.enumerate() {
             // What is longer than the buffer is no question.
             if message.flags.contains(MsgFlags::MSG_TRUNC) {
@@ -128,13 +142,23 @@ impl Listener {
         let mut rest = answers;
         while !rest.is_empty() {
             let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(rest.len(), None);
-            let slices: Vec<[IoSlice; 1]> = rest.iter().map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
+            let slices: Vec<[IoSlice; 1]> = rest
+                .iter()
+                .map(|(bytes, _)| [IoSlice::new(bytes)])
+                .collect();
             let addresses: Vec<Option<SockaddrStorage>> = rest
                 .iter()
                 .map(|(_, route)| Some(SockaddrStorage::from(route.client)))
                 .collect();
             let socket = self.socket.as_raw_fd();
-            let sent = sendmmsg(socket, &mut headers, &slices, &addresses, control, MsgFlags::empty());
+            let sent = sendmmsg(
+                socket,
+                &mut headers,
+                &slices,
+                &addresses,
+                control,
+                MsgFlags::empty(),
+            );
             // An error belongs to the first message: its address cannot be reached.
             let sent = sent.map_or(1, |sent| sent.count().max(1));
             rest = rest.get(sent..).unwrap_or_default();
@@ -154,7 +178,9 @@ fn route(message: &RecvMsg<'_, '_, SockaddrStorage>, is_wildcard: bool) -> Optio
     if client.port() == 0 {
         return None;
     }
-    let local = is_wildcard.then(|| message.cmsgs().ok()?.find_map(local_address)).flatten();
+    let local = is_wildcard
+        .then(|| message.cmsgs().ok()?.find_map(local_address))
+        .flatten();
     Some(Route { client, local })
 }
 
@@ -207,7 +233,7 @@ fn control_messages<'a>(
 }
 
 /// Answers questions until the engine ends.
-pub fn serve(listener: &Arc<Listener>, engine: &Engine, counters: &Counters) {
+pub fn serve(listener: &Arc<Listener>, engine: &Arc<Engine>, counters: &Arc<Counters>) {
     let mut buffers = vec![vec![0; REQUEST_SIZE]; BATCH];
     let mut spare: Vec<Vec<u8>> = Vec::new();
     let mut requests = Vec::with_capacity(BATCH);
@@ -246,7 +272,9 @@ pub fn serve(listener: &Arc<Listener>, engine: &Engine, counters: &Counters) {
             }
         }
         listener.send_all(&answers);
-        counters.answer_time.observe(begin.elapsed(), answers.len() as u64);
+        counters
+            .answer_time
+            .observe(begin.elapsed(), answers.len() as u64);
         spare.extend(answers.drain(..).map(|(out, _)| out));
     }
 }
