@@ -18,6 +18,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use kept::{Kept, KeptAgent, KeptFramework, KeptTask};
 
 use crate::events::{AgentInfo, FrameworkInfo, Id, Item, State, Status, Task as TaskInfo};
@@ -195,20 +197,21 @@ impl Cluster {
         self.batch.added.extend(after);
     }
 
-    /// Replaces the ranges with PTR records. Their zones must be there; records in zones that come
-    /// later need [`Cluster::all_records`].
-    pub fn set_rules(&mut self, rules: Rules) {
-        if rules == self.rules {
-            return;
+    /// Replaces the ranges with PTR records. Returns the claims on PTR records that end and begin: the
+    /// former are in the zones of the former ranges, the latter in those of the new ones.
+    pub fn set_ranges(&mut self, ranges: Vec<IpNet>) -> Batch {
+        let before = std::mem::replace(&mut self.rules.ranges, ranges);
+        let before = Rules {
+            ranges: before,
+            domains: self.rules.domains.clone(),
+        };
+        let mut batch = Batch::default();
+        for (_, task) in self.tasks.iter().filter(|(_, task)| task.is_named) {
+            let instance = self.instance(task);
+            batch.removed.extend(before.pointers(&instance));
+            batch.added.extend(self.rules.pointers(&instance));
         }
-        let named = self.named();
-        named.iter().for_each(|task| self.withdraw(*task));
-        let masters = self.rules.masters(self.leader, &self.masters);
-        self.batch.removed.extend(masters);
-        self.rules = rules;
-        let masters = self.rules.masters(self.leader, &self.masters);
-        self.batch.added.extend(masters);
-        named.iter().for_each(|task| self.publish(*task));
+        batch
     }
 
     /// Returns names and ranges that records are made for.
@@ -276,17 +279,6 @@ impl Cluster {
     /// Returns running tasks without names, or not all; at most 1000 of them.
     pub fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
         self.left_out.values()
-    }
-
-    /// Returns all claims on records that are in force.
-    pub fn all_records(&self) -> Batch {
-        let mut batch = Batch::default();
-        for (_, task) in self.tasks.iter().filter(|(_, task)| task.is_named) {
-            batch.added.extend(self.made(task).records);
-        }
-        let masters = self.rules.masters(self.leader, &self.masters);
-        batch.added.extend(masters);
-        batch
     }
 
     fn begin_state(&mut self) {
@@ -584,12 +576,6 @@ impl Cluster {
         Some(index)
     }
 
-    /// Returns the tasks with records.
-    fn named(&self) -> Vec<u32> {
-        let named = self.tasks.iter().filter(|(_, task)| task.is_named);
-        named.map(|(index, _)| index).collect()
-    }
-
     /// Adds the records of a task, if it runs and its agent and framework are known.
     fn publish(&mut self, index: u32) {
         let Some(task) = self.tasks.get(index) else {
@@ -634,12 +620,16 @@ impl Cluster {
 
     /// Returns the records of a task as it is now.
     fn made(&self, task: &Task) -> Made {
-        self.rules.instance(&Instance {
+        self.rules.instance(&self.instance(task))
+    }
+
+    fn instance<'a>(&self, task: &'a Task) -> Instance<'a> {
+        Instance {
             task: &task.label,
             framework: task.framework_label.as_deref().unwrap_or_default(),
             agent: self.agents.get(task.agent).and_then(|agent| agent.ip),
             addresses: &task.addresses,
             ports: task.ports.as_deref(),
-        })
+        }
     }
 }

@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod events;
 pub mod label;
+pub mod publisher;
 pub mod records;
 pub mod server;
 pub mod snapshot;

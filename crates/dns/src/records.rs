@@ -113,7 +113,7 @@ impl Rules {
                 maker.networks();
                 maker.ports();
             }
-            self.pointers(instance, &mut made);
+            made.records.extend(self.pointers(instance));
         }
         made
     }
@@ -134,24 +134,24 @@ impl Rules {
         records.collect()
     }
 
-    /// Adds the names of a task's addresses.
-    fn pointers(&self, instance: &Instance<'_>, made: &mut Made) {
+    /// Returns the PTR records of a task, which are in reverse zones. None: it has no names.
+    pub fn pointers(&self, instance: &Instance<'_>) -> Vec<Record> {
         let Some(domain) = self.domains.first() else {
-            return;
+            return Vec::new();
         };
-        for address in instance.addresses {
-            if !self.ranges.iter().any(|range| range.contains(&address.ip)) {
-                continue;
-            }
-            let labels = [instance.task, instance.framework, CONTAINER];
-            match compose(&labels, domain) {
-                Some(name) => made.records.push(Record {
-                    owner: reverse_name(address.ip),
-                    data: Data::Ptr(name),
-                }),
-                None => made.problem = Some(Problem::TooLong),
-            }
+        let labels = [instance.task, instance.framework, CONTAINER];
+        if labels.contains(&"") {
+            return Vec::new();
         }
+        let is_in_range = |ip: &IpAddr| self.ranges.iter().any(|range| range.contains(ip));
+        let ips = instance.addresses.iter().map(|address| address.ip);
+        let pointer = |ip| {
+            Some(Record {
+                owner: reverse_name(ip),
+                data: Data::Ptr(compose(&labels, domain)?),
+            })
+        };
+        ips.filter(is_in_range).filter_map(pointer).collect()
     }
 }
 
@@ -321,7 +321,7 @@ pub fn compose(labels: &[&str], domain: &DomainName) -> Option<DomainName> {
 }
 
 /// Returns the data of an address.
-fn data(ip: IpAddr) -> Data {
+pub fn data(ip: IpAddr) -> Data {
     match ip {
         IpAddr::V4(ip) => Data::A(ip),
         IpAddr::V6(ip) => Data::Aaaa(ip),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use domain::base::Serial;
+use ipnet::IpNet;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ struct Head {
     mesos_overlay_dns: u32,
     /// Time at which the table was right, in milliseconds since 1970.
     time_ms: u64,
+    /// Ranges of the overlays.
+    ranges: Vec<IpNet>,
 }
 
 /// Line of a zone.
@@ -58,6 +61,8 @@ pub struct Snapshot {
     pub time: SystemTime,
     /// Serials of the zones, the last ones that secondaries can have.
     pub serials: Vec<(DomainName, Serial)>,
+    /// Ranges of the overlays.
+    pub ranges: Vec<IpNet>,
 }
 
 /// Reason why there is no table to read.
@@ -82,7 +87,7 @@ pub enum SnapshotError {
 }
 
 /// Returns the content of the file. `time` is the time at which the table is right.
-pub fn encode(cluster: &Cluster, zones: &Zones, time: SystemTime) -> Vec<u8> {
+pub fn encode(cluster: &Cluster, zones: &Zones, ranges: &[IpNet], time: SystemTime) -> Vec<u8> {
     let mut lines = Lines::default();
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -90,6 +95,7 @@ pub fn encode(cluster: &Cluster, zones: &Zones, time: SystemTime) -> Vec<u8> {
     lines.add(&Head {
         mesos_overlay_dns: VERSION,
         time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        ranges: ranges.to_vec(),
     });
     for zone in zones.iter() {
         lines.add(&Zone {
@@ -197,6 +203,7 @@ pub fn decode(content: &[u8], rules: &Rules) -> Result<Snapshot, String> {
             .checked_add(Duration::from_millis(head.time_ms))
             .ok_or("its time is none")?,
         serials: Vec::new(),
+        ranges: head.ranges,
     };
     let mut has_entries = false;
     for (number, line) in (2_u64..).zip(lines) {

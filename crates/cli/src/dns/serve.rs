@@ -11,6 +11,9 @@ use overlay_dns::server::authority::Authority;
 use overlay_dns::server::{Config, RATE_LIMIT, Server, StartError, UDP_SIZE};
 use overlay_dns::zone::Zones;
 
+use super::follow::{self, Follower};
+use crate::output::Failure;
+
 /// Port of name servers.
 const PORT: u16 = 53;
 
@@ -85,31 +88,34 @@ impl Options {
 }
 
 /// Runs the server until a signal ends it.
-pub fn run(options: &Options) -> ExitCode {
+pub fn run(options: &Options, follow: follow::Settings) -> ExitCode {
     // All threads inherit the mask, so that the signals wait for the main thread.
     let ends: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     if let Err(error) = ends.thread_block() {
         eprintln!("error: cannot block signals: {error}");
         return ExitCode::FAILURE;
     }
-    match serve(options, &ends) {
+    match serve(options, follow, &ends) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", explain(&error));
+            eprintln!("error: {}", error.0);
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(options: &Options, ends: &SigSet) -> Result<(), StartError> {
+fn serve(options: &Options, follow: follow::Settings, ends: &SigSet) -> Result<(), Failure> {
     let authority = Arc::new(Authority::new(Zones::default()));
-    let server = Server::start(&options.config(), authority)?;
+    let server = Server::start(&options.config(), Arc::clone(&authority));
+    let server = server.map_err(|error| Failure(explain(&error)))?;
+    let follower = Follower::start(follow, authority)?;
     for address in server.addresses() {
         log::info!("answering on {address}");
     }
     let signal = ends.wait();
     log::info!("ending: {}", signal.map_or("no signal", Signal::as_str));
     drop(server);
+    drop(follower);
     Ok(())
 }
 
