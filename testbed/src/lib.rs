@@ -9,7 +9,7 @@
 //!   [`zookeeper`]: the ZooKeeper of several masters.
 //! * [`docker`]: Docker engines, one per host.
 //! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
-//! * [`program`]: the operators' program on a host of a cluster.
+//! * [`program`]: the operators' program on a host of a cluster; [`name_server`]: NSD and BIND.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
 //!   configuration.
@@ -39,6 +39,7 @@ pub mod http;
 pub mod install;
 pub mod mesos;
 pub mod monitor;
+pub mod name_server;
 pub mod net;
 pub mod netns;
 pub mod node;
