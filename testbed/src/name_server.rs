@@ -111,7 +111,8 @@ pub fn start_bind(dir: &Path, listen: SocketAddr, zones: &[Zone]) -> Result<Daem
          session-keyfile \"{place}/session.key\";\n  lock-file none;\n  \
          listen-on port {} {{ {}; }};\n  listen-on-v6 {{ none; }};\n  recursion no;\n  \
          allow-transfer {{ 127.0.0.0/8; }};\n  dnssec-validation no;\n  notify no;\n  \
-         allow-query {{ any; }};\n}};\ncontrols {{ }};\n",
+         allow-query {{ any; }};\n  \
+         max-records-per-type 0;\n}};\ncontrols {{ }};\n",
         listen.port(),
         listen.ip()
     );
