@@ -1,5 +1,7 @@
 //! `mesos-overlay dns`: the name server of the cluster's containers.
 
+mod facts;
+mod follow;
 mod lookup;
 mod options;
 mod serve;
@@ -8,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::connection::ConnectionOptions;
 use crate::output::finish;
 
 pub use lookup::DnsLookup;
@@ -28,6 +31,10 @@ pub struct Options {
     command: Option<Command>,
     #[command(flatten)]
     serve: serve::Options,
+    #[command(flatten)]
+    names: follow::Options,
+    #[command(flatten)]
+    connection: ConnectionOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +45,7 @@ enum Command {
 /// Runs the command.
 pub fn run(options: &Options) -> ExitCode {
     match &options.command {
-        None => serve::run(&options.serve),
+        None => serve::run(&options.serve, options.names.settings(&options.connection)),
         Some(Command::Lookup(options)) => finish(options.output, lookup::lookup(options)),
     }
 }

@@ -306,14 +306,13 @@ impl Zones {
 
     /// Returns the position of the zone that a name is in.
     fn index_of(&self, name: &[u8]) -> Option<usize> {
-        let mut rest = name;
-        loop {
-            if let Some(index) = self.by_apex.get(rest) {
-                return Some(*index);
-            }
-            rest = names::parent(rest)?;
-        }
+        suffixes(name).find_map(|suffix| self.by_apex.get(suffix).copied())
     }
+}
+
+/// Returns a name in wire form and the names above it.
+pub(crate) fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |name| names::parent(name))
 }
 
 impl Zone {

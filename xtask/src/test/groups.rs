@@ -39,6 +39,7 @@ const GROUPS: &[Group] = &[
     group("memory", "memory that messages take", ""),
     group("replay", "recorded states, messages and answers", ""),
     group("simulation", "a simulated cluster with faults", ""),
+    group("label", "labels of names, against a model", "python3"),
     group("corpus", "kept inputs of the fuzz targets", ""),
     group(
         "dns_server",

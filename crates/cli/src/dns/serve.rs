@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use nix::sys::signal::{SigSet, Signal};
 use overlay_dns::server::authority::Authority;
+use overlay_dns::server::lookup::Facts;
 use overlay_dns::server::{Server, StartError};
 use overlay_dns::zone::Zones;
 
+use super::facts::FollowerFacts;
+use super::follow::{self, Follower};
 use super::options::{self, SecondaryOptions, ServerOptions, UpstreamOptions};
 use crate::output::fail;
 
@@ -26,23 +29,27 @@ pub struct Options {
 }
 
 /// Runs the server until a signal ends it.
-pub fn run(options: &Options) -> ExitCode {
+pub fn run(options: &Options, names: follow::Settings) -> ExitCode {
     // All threads inherit the mask, so that the signals wait for the main thread.
     let ends: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     let served = ends
         .thread_block()
         .map_err(|error| format!("cannot block signals: {error}"))
-        .and_then(|()| serve(options, &ends));
+        .and_then(|()| serve(options, names, &ends));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => fail(NOT_STARTED, &sentence),
     }
 }
 
-fn serve(options: &Options, ends: &SigSet) -> Result<(), String> {
-    let config = options::config(&options.server, &options.secondaries, &options.upstream)?;
+fn serve(options: &Options, names: follow::Settings, ends: &SigSet) -> Result<(), String> {
+    let mut config = options::config(&options.server, &options.secondaries, &options.upstream)?;
+    let facts = Arc::new(FollowerFacts::default());
+    config.facts = Some(Arc::clone(&facts) as Arc<dyn Facts>);
     let authority = Arc::new(Authority::new(Zones::default()));
-    let server = Server::start(&config, authority).map_err(|error| explain(&error))?;
+    let server = Server::start(&config, Arc::clone(&authority)).map_err(|error| explain(&error))?;
+    let follower = Follower::start(names, authority).map_err(|error| error.0)?;
+    facts.set(follower.source());
     for address in server.addresses() {
         log::info!("answering on {address}");
     }
@@ -52,6 +59,8 @@ fn serve(options: &Options, ends: &SigSet) -> Result<(), String> {
     let signal = ends.wait();
     log::info!("ending: {}", signal.map_or("no signal", Signal::as_str));
     drop(server);
+    // It writes the last known names.
+    drop(follower);
     Ok(())
 }
 

@@ -165,18 +165,21 @@ fn cluster(text: &mut Text, gauges: &Gauges) {
     text.one("left_out_tasks", "gauge", help, gauges.left_out);
     text.one("agents", "gauge", "Agents.", gauges.agents);
     text.one("frameworks", "gauge", "Frameworks.", gauges.frameworks);
-    let help = "Times that the connection to a master ended.";
+    let help = "Frameworks, agents and tasks for which there was no room.";
+    text.one("refused_entries_total", "counter", help, gauges.refused);
+    let help = "Failed attempts to follow a master, and streams of events that ended.";
+    text.one("master_failures_total", "counter", help, gauges.failures);
     text.one(
-        "disconnections_total",
+        "master_events_total",
         "counter",
-        help,
-        gauges.disconnections,
+        "Parts of masters' events.",
+        gauges.events,
     );
     text.one(
-        "events_total",
+        "master_bytes_total",
         "counter",
-        "Events of masters.",
-        gauges.events,
+        "Bytes of masters' events.",
+        gauges.bytes,
     );
 }
 

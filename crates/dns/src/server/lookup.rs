@@ -37,10 +37,14 @@ pub struct Gauges {
     pub agents: usize,
     /// Frameworks.
     pub frameworks: usize,
-    /// Times that the connection to a master ended.
-    pub disconnections: u64,
-    /// Events of masters.
+    /// Frameworks, agents and tasks for which there was no room.
+    pub refused: u64,
+    /// Failed attempts to follow a master, and streams of events that ended.
+    pub failures: u64,
+    /// Parts of masters' events.
     pub events: u64,
+    /// Bytes of masters' events.
+    pub bytes: u64,
 }
 
 /// A task, as the master has it.
@@ -48,9 +52,9 @@ pub struct Gauges {
 pub struct Task {
     /// Task id.
     pub id: String,
-    /// Task name.
+    /// Label of its name.
     pub name: String,
-    /// Name of the framework.
+    /// Label of its framework's name.
     pub framework: String,
     /// Hostname of the agent.
     pub agent: String,
