@@ -79,6 +79,11 @@ const GROUPS: &[Group] = &[
         "networks, agents and addresses by the program",
         "Mesos, root*, Docker",
     ),
+    group(
+        "marathon",
+        "examples for Marathon, and another framework",
+        "Mesos, root*, Docker",
+    ),
     group("convert", "configurations of DC/OS", "Mesos, root*"),
     group("diags", "archives for bug reports", "Mesos, root*"),
     group("docker", "networks in Docker", "root, Docker"),
