@@ -9,8 +9,8 @@
 //!   [`zookeeper`]: the ZooKeeper of several masters.
 //! * [`docker`]: Docker engines, one per host.
 //! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
-//! * [`program`]: the operators' program on a host of a cluster; [`pymesos`]: a library for
-//!   frameworks that others wrote.
+//! * [`program`]: the operators' program on a host of a cluster; [`name_server`]: NSD and BIND;
+//!   [`pymesos`]: a library for frameworks that others wrote.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
 //!   [`executor`]: executors of tasks that have a command; [`marathon`]: a stand-in for Marathon;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
@@ -43,6 +43,7 @@ pub mod install;
 pub mod marathon;
 pub mod mesos;
 pub mod monitor;
+pub mod name_server;
 pub mod net;
 pub mod netns;
 pub mod node;
