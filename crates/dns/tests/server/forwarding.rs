@@ -32,7 +32,9 @@ fn upstream(dir: &std::path::Path) -> Result<Daemon> {
         source: Source::Text(text),
     };
     let daemon = start_nsd(dir, UPSTREAM.parse()?, &[zone])?;
-    until_dig(UPSTREAM.parse()?, &["www.example.org"], |answer| answer.contains("192.0.2.2"))?;
+    until_dig(UPSTREAM.parse()?, &["www.example.org"], |answer| {
+        answer.contains("192.0.2.2")
+    })?;
     Ok(daemon)
 }
 
@@ -59,20 +61,36 @@ fn other_names_come_from_upstream() -> Result<()> {
         let bed = start(&[UPSTREAM.parse()?])?;
         for transport in ["+notcp", "+tcp"] {
             let answer = bed.dig(&[transport, "wWw.example.org"])?;
-            let texts = ["wWw.example.org. 60 IN A 192.0.2.2", "flags: qr rd ra;", "status: NOERROR"];
+            let texts = [
+                "wWw.example.org. 60 IN A 192.0.2.2",
+                "flags: qr rd ra;",
+                "status: NOERROR",
+            ];
             ensure!(texts.iter().all(|text| answer.contains(text)), "{answer}");
             let answer = bed.dig(&[transport, "none.example.org"])?;
-            ensure!(answer.contains("NXDOMAIN") && answer.contains(" SOA "), "{answer}");
+            ensure!(
+                answer.contains("NXDOMAIN") && answer.contains(" SOA "),
+                "{answer}"
+            );
             let answer = bed.dig(&[transport, "alias.example.org"])?;
-            ensure!(answer.contains("CNAME www.example.org.") && answer.contains("192.0.2.2"), "{answer}");
+            ensure!(
+                answer.contains("CNAME www.example.org.") && answer.contains("192.0.2.2"),
+                "{answer}"
+            );
             let answer = bed.dig(&[transport, "mail.example.org", "MX"])?;
             ensure!(answer.contains("MX 10 www.example.org."), "{answer}");
         }
         let answer = bed.dig(&["+noedns", "www.example.org"])?;
-        ensure!(answer.contains("192.0.2.2") && !answer.contains("EDNS"), "{answer}");
+        ensure!(
+            answer.contains("192.0.2.2") && !answer.contains("EDNS"),
+            "{answer}"
+        );
         // Own names are answered with authority all the same.
         let answer = bed.dig(&[&name("web")])?;
-        ensure!(answer.contains("flags: qr aa rd ra;") && answer.contains("9.0.0.1"), "{answer}");
+        ensure!(
+            answer.contains("flags: qr aa rd ra;") && answer.contains("9.0.0.1"),
+            "{answer}"
+        );
         // Who does not want recursion is refused.
         let answer = bed.dig(&["+norecurse", "www.example.org"])?;
         ensure!(answer.contains("REFUSED"), "{answer}");
@@ -89,7 +107,10 @@ fn large_answers_from_upstream_come_over_tcp() -> Result<()> {
         let answer = bed.dig(&["+ignore", "large.example.org"])?;
         ensure!(answer.contains("flags: qr tc rd ra"), "{answer}");
         let answer = bed.dig(&["large.example.org"])?;
-        ensure!(answer.matches(" A 198.51.100.").count() == 200 && answer.contains("(TCP)"), "{answer}");
+        ensure!(
+            answer.matches(" A 198.51.100.").count() == 200 && answer.contains("(TCP)"),
+            "{answer}"
+        );
         Ok(())
     })
 }
@@ -212,7 +233,11 @@ fn a_resolver_that_fails_is_left_aside() -> Result<()> {
         let begin = Instant::now();
         let answer = bed.dig(&["www.example.org"])?;
         ensure!(answer.contains("192.0.2.2"), "{answer}");
-        ensure!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        ensure!(
+            begin.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begin.elapsed()
+        );
         ensure!(silent.asked.load(Ordering::Relaxed) == asked);
         Ok(())
     })
@@ -224,8 +249,16 @@ fn silence_upstream_is_a_failure() -> Result<()> {
         let silent = Lossy::start((1, 1))?;
         let bed = start(&[silent.address])?;
         let answer = bed.dig(&["+time=10", "www.example.org"])?;
-        ensure!(answer.contains("SERVFAIL") && answer.contains("EDE: 23"), "{answer}");
-        ensure!(bed.server.metrics().sum(|counters| &counters.forward_failures) == 1);
+        ensure!(
+            answer.contains("SERVFAIL") && answer.contains("EDE: 23"),
+            "{answer}"
+        );
+        ensure!(
+            bed.server
+                .metrics()
+                .sum(|counters| &counters.forward_failures)
+                == 1
+        );
         Ok(())
     })
 }
@@ -233,13 +266,19 @@ fn silence_upstream_is_a_failure() -> Result<()> {
 #[test]
 fn a_server_does_not_ask_itself() -> Result<()> {
     isolated("a_server_does_not_ask_itself", || {
-        for (listen, resolver) in [("127.0.0.1:5502", "127.0.0.1:5502"), ("0.0.0.0:5502", "127.0.0.4:5502")] {
+        for (listen, resolver) in [
+            ("127.0.0.1:5502", "127.0.0.1:5502"),
+            ("0.0.0.0:5502", "127.0.0.4:5502"),
+        ] {
             let started = Bed::start(Config {
                 listen: vec![listen.parse()?],
                 forward: forward(".", &[resolver.parse()?])?,
                 ..Config::default()
             });
-            let error = started.err().map(|error| format!("{error:#}")).unwrap_or_default();
+            let error = started
+                .err()
+                .map(|error| format!("{error:#}"))
+                .unwrap_or_default();
             ensure!(error.contains("this server itself"), "{error}");
         }
         Ok(())
@@ -267,9 +306,15 @@ fn dnsmasq_asks_for_the_zone() -> Result<()> {
         ]);
         let _dnsmasq = Daemon::spawn("dnsmasq", command, None, &dir.path().join("log"))?;
         let address: SocketAddr = "127.0.0.1:5503".parse()?;
-        until_dig(address, &[&name("web")], |answer| answer.contains("9.0.0.1"))?;
-        until_dig(address, &[&name("none")], |answer| answer.contains("NXDOMAIN"))?;
-        until_dig(address, &["-x", "9.0.0.1"], |answer| answer.contains(&name("web")))?;
+        until_dig(address, &[&name("web")], |answer| {
+            answer.contains("9.0.0.1")
+        })?;
+        until_dig(address, &[&name("none")], |answer| {
+            answer.contains("NXDOMAIN")
+        })?;
+        until_dig(address, &["-x", "9.0.0.1"], |answer| {
+            answer.contains(&name("web"))
+        })?;
         let answer = dig(address, &[&name("many")])?;
         ensure!(answer.matches(" A 9.0.1.").count() == 200, "{answer}");
         Ok(())

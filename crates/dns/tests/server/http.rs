@@ -22,9 +22,15 @@ fn start() -> Result<(Bed, SocketAddr)> {
 
 /// Returns status and body of an answer.
 fn get(http: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
     let mut answer = agent.get(format!("http://{http}{path}")).call()?;
-    Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    Ok((
+        answer.status().as_u16(),
+        answer.body_mut().read_to_string()?,
+    ))
 }
 
 #[test]
@@ -56,7 +62,11 @@ fn questions_are_counted() -> Result<()> {
             ("zones_age_seconds", 0.0),
             (&format!("zone_records{{zone=\"{ZONE}\"}}"), 205.0),
         ] {
-            ensure!(own(name) == Some(expected), "{name} is {:?} in\n{text}", own(name));
+            ensure!(
+                own(name) == Some(expected),
+                "{name} is {:?} in\n{text}",
+                own(name)
+            );
         }
         Ok(())
     })
@@ -67,7 +77,8 @@ fn health_is_for_load_balancers() -> Result<()> {
     isolated("health_is_for_load_balancers", || {
         let (bed, http) = start()?;
         ensure!(get(http, "/health")?.0 == 200);
-        bed.authority.update(|zones| zones.set_knowledge(Knowledge::Partial));
+        bed.authority
+            .update(|zones| zones.set_knowledge(Knowledge::Partial));
         ensure!(get(http, "/health")?.0 == 503);
         ensure!(get(http, "/other")?.0 == 404);
         Ok(())
@@ -84,10 +95,19 @@ fn names_and_addresses_are_looked_up() -> Result<()> {
             Ok(serde_json::from_str(&text)?)
         };
         let found = find(&name("web").to_uppercase())?;
-        ensure!(found.zone.as_deref() == Some(ZONE) && found.exists, "{found:?}");
-        ensure!(found.records.len() == 1 && found.records[0].data == "9.0.0.1", "{found:?}");
+        ensure!(
+            found.zone.as_deref() == Some(ZONE) && found.exists,
+            "{found:?}"
+        );
+        ensure!(
+            found.records.len() == 1 && found.records[0].data == "9.0.0.1",
+            "{found:?}"
+        );
         let found = find("9.0.0.2")?;
-        ensure!(found.records.len() == 1 && found.records[0].name == name("both"), "{found:?}");
+        ensure!(
+            found.records.len() == 1 && found.records[0].name == name("both"),
+            "{found:?}"
+        );
         ensure!(!find(&name("none"))?.exists && find("example.org")?.zone.is_none());
         ensure!(find("fd01:b::2")?.knowledge == State::Complete);
         ensure!(get(http, "/lookup/a..b")?.0 == 400);

@@ -27,7 +27,10 @@ fn only_allowed_addresses_are_answered() -> Result<()> {
             ensure!(answer.contains(" A 9.0.0.1"), "{answer}");
         }
         let answer = ask("127.0.0.3", "+notcp")?;
-        ensure!(answer.contains("status: REFUSED") && !answer.contains(" A 9."), "{answer}");
+        ensure!(
+            answer.contains("status: REFUSED") && !answer.contains(" A 9."),
+            "{answer}"
+        );
         ensure!(answer.contains("EDE: 18 (Prohibited)"), "{answer}");
         let answer = ask("127.0.0.3", "+tcp")?;
         ensure!(!answer.contains("9.0.0.1"), "{answer}");
@@ -87,7 +90,10 @@ fn floods_are_limited_and_cookies_are_not() -> Result<()> {
         let dropped = metrics.sum(|counters| &counters.dropped);
         let slipped = metrics.sum(|counters| &counters.slipped);
         // Half of the questions above the limit are sent to TCP.
-        ensure!(dropped > 500 && dropped.abs_diff(slipped) <= 4, "{dropped}, {slipped}");
+        ensure!(
+            dropped > 500 && dropped.abs_diff(slipped) <= 4,
+            "{dropped}, {slipped}"
+        );
         // The client of the flood is not the one that it forges: it gets answers over TCP.
         let answer = bed.dig(&["+tcp", &name("web")])?;
         ensure!(answer.contains("9.0.0.1"), "{answer}");
@@ -119,7 +125,9 @@ fn cookies_are_not_limited(bed: &Bed, socket: &UdpSocket) -> Result<()> {
     })?;
     for _ in 0..500 {
         socket.send(&with_cookie(&server)?)?;
-        socket.recv(&mut answer).context("no answer with a cookie")?;
+        socket
+            .recv(&mut answer)
+            .context("no answer with a cookie")?;
         ensure!(answer[2] & 2 == 0, "sent to TCP with a cookie");
     }
     // Another client's cookie is none.
@@ -189,7 +197,11 @@ fn a_slow_client_delays_nobody() -> Result<()> {
             let answer = bed.dig(&[transport, &name("web")])?;
             ensure!(answer.contains("9.0.0.1"), "{answer}");
         }
-        ensure!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+        ensure!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            begin.elapsed()
+        );
         Ok(())
     })
 }
@@ -203,7 +215,10 @@ fn an_address_in_use_is_named() -> Result<()> {
         settings.listen = vec![address];
         let error = Bed::start(settings).err().context("it started")?;
         let sentence = format!("{error:#}");
-        ensure!(sentence.contains(&format!("cannot listen on {address}")), "{sentence}");
+        ensure!(
+            sentence.contains(&format!("cannot listen on {address}")),
+            "{sentence}"
+        );
         Ok(())
     })
 }
