@@ -25,13 +25,15 @@ pub(crate) fn run(data: &[u8]) {
     let [which, body @ ..] = data else { return };
     let elements = |outer: usize, inner: usize| (outer, inner);
     match which % 11 {
-        0 => check::<RegisterAgentMessage>(body, |_| elements(0, 0)),
+        0 => check::<RegisterAgentMessage>(body, |registration| {
+            elements(registration.holds.len(), 0)
+        }),
         1 => check::<UpdateAgentOverlaysMessage>(body, |list| {
             let sentences = list.problems.len() + list.notices.len();
             elements(list.overlays.len() + sentences, 0)
         }),
         2 => check::<AgentRegisteredMessage>(body, |report| {
-            let texts = report.host_errors.len() + report.draining.len();
+            let texts = report.host_errors.len() + report.draining.len() + report.networks.len();
             elements(report.overlays.len() + texts, 0)
         }),
         3 => check::<AgentRegisteredAcknowledgement>(body, |_| elements(0, 0)),

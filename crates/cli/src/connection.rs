@@ -8,7 +8,7 @@ mod zookeeper;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use http::{AskError, Http};
+pub use http::{AskError, Http, Subscription};
 pub use master::{Master, Unserved};
 
 /// Beginning of the address of a master that speaks https.

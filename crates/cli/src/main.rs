@@ -108,7 +108,8 @@ fn main() -> ExitCode {
 
 /// Prints messages of this project from level info on, and warnings of libraries.
 fn init_log() {
-    let filter = env_logger::Env::default().default_filter_or("warn,overlay_host=info");
+    let filter = env_logger::Env::default()
+        .default_filter_or("warn,overlay_host=info,overlay_dns=info,mesos_overlay::dns=info");
     env_logger::Builder::from_env(filter)
         .format(|out, record| writeln!(out, "{}: {}", level_name(record.level()), record.args()))
         .init();

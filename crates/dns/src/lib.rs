@@ -5,7 +5,9 @@
 //! serials. These are pure: time is an argument. [`server`] answers questions from the zones.
 
 pub mod cluster;
+pub mod events;
 pub mod label;
+pub mod publisher;
 pub mod records;
 pub mod server;
 pub mod snapshot;

@@ -39,7 +39,13 @@ const GROUPS: &[Group] = &[
     group("memory", "memory that messages take", ""),
     group("replay", "recorded states, messages and answers", ""),
     group("simulation", "a simulated cluster with faults", ""),
+    group("label", "labels of names, against a model", "python3"),
     group("corpus", "kept inputs of the fuzz targets", ""),
+    group(
+        "dns_server",
+        "the name server, its secondaries and resolvers",
+        "root*, nsd, bind9, dnsmasq",
+    ),
     group("c_abi", "the C ABI, called from C and from Rust", ""),
     group("bindings", "Rust declarations of the header", "libclang"),
     group("shim", "compilers and ABIs of the C++ shim", ""),
@@ -71,6 +77,11 @@ const GROUPS: &[Group] = &[
     group(
         "ipam",
         "networks, agents and addresses by the program",
+        "Mesos, root*, Docker",
+    ),
+    group(
+        "marathon",
+        "examples for Marathon, and another framework",
         "Mesos, root*, Docker",
     ),
     group("convert", "configurations of DC/OS", "Mesos, root*"),

@@ -1,5 +1,7 @@
 //! HTTP client: basic authentication, https, limits.
 
+mod stream;
+
 use std::fmt;
 use std::fs;
 use std::io::Read;
@@ -14,6 +16,8 @@ use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, Request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
+
+pub use stream::Subscription;
 
 use super::ConnectionOptions;
 use crate::output::Failure;

@@ -1,0 +1,150 @@
+//! Thread that finds the leading master and reads its events.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufReader, Read};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use overlay_dns::events::{self, Item};
+
+use super::{Message, Status};
+use crate::connection::candidates::{self, Place};
+use crate::connection::{AskError, ConnectionOptions, Http, Subscription};
+use crate::this_host::ThisHost;
+
+/// Masters that are asked in one round. Each can name another one.
+const MAX_ASKED: usize = 32;
+/// Pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between two rounds.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Size of the buffer for events, in bytes.
+const BUFFER: usize = 64 << 10;
+
+/// Follows masters until the program ends.
+pub fn run(
+    connection: &ConnectionOptions,
+    http: &Http,
+    status: &Status,
+    table: &SyncSender<Message>,
+    wake: &SyncSender<()>,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match find(connection, http) {
+            Ok((master, stream)) => {
+                status.change(|shown| {
+                    shown.leader = Some(master.clone());
+                    shown.error = None;
+                });
+                log::info!("following the master at {master}");
+                // The overlays' ranges and the masters may have changed.
+                let _ = wake.try_send(());
+                let outcome = read(stream, status, table);
+                if table.send(Message::Lost(status.heard())).is_err() {
+                    return;
+                }
+                match &outcome {
+                    Outcome::Complete(_) => pause = FIRST_PAUSE,
+                    Outcome::Incomplete(_) => {}
+                }
+                let (Outcome::Complete(reason) | Outcome::Incomplete(reason)) = outcome;
+                status.fail(format!(
+                    "the events of the master at {master} ended: {reason}"
+                ));
+            }
+            Err(error) => status.fail(error),
+        }
+        thread::sleep(with_jitter(pause));
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// End of a stream, with the reason.
+enum Outcome {
+    /// After the whole state.
+    Complete(String),
+    /// Before it.
+    Incomplete(String),
+}
+
+/// Returns the leading master and its events.
+fn find(
+    connection: &ConnectionOptions,
+    http: &Http,
+) -> Result<(String, Box<dyn Read + Send>), String> {
+    let place = candidates::find(connection, &ThisHost::look()).map_err(|failure| failure.0)?;
+    let Place { masters, origin } = place;
+    let mut waiting = masters;
+    let mut asked: Vec<String> = Vec::new();
+    let mut reason: Option<AskError> = None;
+    let mut standby = None;
+    while !waiting.is_empty() && asked.len() < MAX_ASKED {
+        let master = waiting.remove(0);
+        if asked.contains(&master) {
+            continue;
+        }
+        asked.push(master.clone());
+        match http.subscribe(&master) {
+            Ok(Subscription::Events(stream)) => return Ok((master, stream)),
+            Ok(Subscription::Elsewhere(leader)) => {
+                standby = Some(format!("{master} says that {leader} leads"));
+                waiting.insert(0, leader);
+            }
+            // A wrong login explains more than a master that is down.
+            Err(error @ AskError::Unauthorized(_)) => reason = Some(error),
+            Err(error) => {
+                reason.get_or_insert(error);
+            }
+        }
+    }
+    let reason = reason.map(|error| error.to_string());
+    let reasons: Vec<String> = reason.into_iter().chain(standby).collect();
+    let reasons = match reasons.is_empty() {
+        true => format!("{origin} names none"),
+        false => reasons.join("; "),
+    };
+    Err(format!("no master can be followed: {reasons}"))
+}
+
+/// Reads events until the stream ends.
+fn read(stream: Box<dyn Read + Send>, status: &Status, table: &SyncSender<Message>) -> Outcome {
+    let heard = Heard { stream, status };
+    let mut is_complete = false;
+    let outcome = events::read_all(BufReader::with_capacity(BUFFER, heard), |item| {
+        is_complete |= matches!(item, Item::StateEnds { .. });
+        status.count_event();
+        // Without a table the program ends.
+        let _ = table.send(Message::Item(item));
+    });
+    let reason = match outcome {
+        Ok(()) => "the master closed the connection".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    match is_complete {
+        true => Outcome::Complete(reason),
+        false => Outcome::Incomplete(reason),
+    }
+}
+
+/// Stream that takes note of when it was heard.
+struct Heard<'a> {
+    stream: Box<dyn Read + Send>,
+    status: &'a Status,
+}
+
+impl Read for Heard<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.status.hear(count);
+        Ok(count)
+    }
+}
+
+/// Returns a time from half of the given one to all of it.
+fn with_jitter(time: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 1024;
+    // Below 1024, which a u32 has room for.
+    time / 2 + time / 2 * random as u32 / 1024
+}
