@@ -233,6 +233,8 @@ export function hasText(container, text) {
   );
 }
 
+const names = new WeakMap();
+
 // Returns the names of a container in the DNS; a task that does not run has none.
 function dnsNames(container) {
   const framework = tasks.frameworkName(container);
@@ -240,6 +242,16 @@ function dnsNames(container) {
     return [];
   }
   const domain = state.overview.dns_domain;
+  const known = names.get(container);
+  if (known && known.framework === framework && known.domain === domain) {
+    return known.list;
+  }
+  const list = makeNames(container, framework, domain);
+  names.set(container, { framework, domain, list });
+  return list;
+}
+
+function makeNames(container, framework, domain) {
   const { dnsName, networks } = container;
   const own = networks.length > 1 ? networks : [];
   return [
