@@ -277,7 +277,7 @@ const CONTAINER_COLUMNS = [
     title: 'Task',
     cell: (row) => [el('div', { class: 'name' }, row.name), row.id !== row.name && el('div', { class: 'id' }, copyable(row.id))],
   },
-  { title: 'Framework', cell: (row) => el('span', { class: 'name' }, tasks.frameworkName(row) || row.framework) },
+  { title: 'Framework', cell: (row) => el('span', {}, tasks.frameworkName(row) || row.framework) },
   {
     title: 'Agent',
     cell: (row) => {
@@ -287,6 +287,6 @@ const CONTAINER_COLUMNS = [
   },
   { title: 'Addresses', cell: networkLines },
   { title: 'Ports', cell: (row) => lines(row.networks.flatMap((network) => network.ports)) },
-  { title: 'DNS names', cell: (row) => lines(dnsNames(row).map((name) => copyable(name))) },
+  { title: 'DNS names', cell: (row) => el('div', { class: 'dns' }, lines(dnsNames(row).map((name) => copyable(name)))) },
   { title: 'State', cell: (row) => lines([taskState(row), row.since && el('span', {}, 'for ', since(row.since))]) },
 ];
