@@ -74,6 +74,11 @@ const GROUPS: &[Group] = &[
         "networks, agents and addresses by the program",
         "Mesos, root*, Docker",
     ),
+    group(
+        "dns",
+        "names of tasks by the program",
+        "Mesos, root*, Docker, dig",
+    ),
     group("convert", "configurations of DC/OS", "Mesos, root*"),
     group("diags", "archives for bug reports", "Mesos, root*"),
     group("docker", "networks in Docker", "root, Docker"),
