@@ -167,7 +167,8 @@ impl Server {
 
     /// Waits until the server knows the cluster.
     #[track_caller]
-    pub fn wait_ready(&self) {
+    pub fn wait_ready(&mut self) {
+        self.daemon.check().unwrap();
         self.wait_status("no-such-task.testbed.containerip", LIMIT, "NXDOMAIN");
     }
 }

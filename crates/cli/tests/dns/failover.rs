@@ -70,7 +70,7 @@ fn a_killed_leader_costs_no_wrong_answer() {
     cluster.wait_replicas(LIMIT).unwrap();
     let zk = cluster.zookeeper().unwrap().url(None);
     let place = &cluster.agents[0];
-    let server = Server::start(&cluster, place, SERVER, &["--master", &zk]);
+    let mut server = Server::start(&cluster, place, SERVER, &["--master", &zk]);
     server.wait_ready();
     let leader = cluster.wait_leader(LIMIT).unwrap();
     let (old, client) = (leader.address().to_string(), leader.client());

@@ -14,7 +14,7 @@ fn a_task_has_names_while_it_runs() {
         return;
     };
     let cluster = start(&setup);
-    let server = Server::start(&cluster, &cluster.master, SERVER, &[]);
+    let mut server = Server::start(&cluster, &cluster.master, SERVER, &[]);
     server.wait_ready();
     let agent: IpAddr = cluster.agents[0].ip().parse().unwrap();
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
