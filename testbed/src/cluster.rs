@@ -20,6 +20,12 @@ use crate::{cleanup, cni, paths, wait};
 pub const MASTER_PORT: u16 = 5050;
 /// Port of ZooKeeper.
 const ZOOKEEPER_PORT: u16 = 2181;
+/// Executors that agents start by name ([`crate::executor`]).
+const EXECUTORS: [&str; 3] = [
+    "mesos-executor",
+    "mesos-docker-executor",
+    "mesos-default-executor",
+];
 /// Port of the agents.
 pub const AGENT_PORT: u16 = 5051;
 
@@ -416,6 +422,7 @@ impl Builder<'_> {
             std::os::unix::fs::symlink(paths::program("mesos-cni-port-mapper")?, &link)?;
         }
         node.set("MESOS_LAUNCHER", "linux");
+        node.set("MESOS_LAUNCHER_DIR", self.launcher_dir()?.display());
         node.set("MESOS_ISOLATION", "network/cni,posix/cpu,posix/mem");
         node.set("MESOS_CGROUPS_HIERARCHY", hierarchies.display());
         node.set("MESOS_CGROUPS_ROOT", self.run.name(node.name()));
@@ -425,6 +432,25 @@ impl Builder<'_> {
             format!("{}:{}", plugins.display(), cni::PLUGINS),
         );
         Ok(())
+    }
+
+    /// Returns a directory with `mesos-containerizer` and executors of ours, for all agents.
+    fn launcher_dir(&self) -> Result<PathBuf> {
+        let dir = self.run.dir().join("launcher");
+        if dir.exists() {
+            return Ok(dir);
+        }
+        fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let containerizer = self.mesos.libexec().join("mesos-containerizer");
+        let mut programs = vec![("mesos-containerizer", containerizer)];
+        for name in EXECUTORS {
+            programs.push((name, paths::program(name)?));
+        }
+        for (name, program) in programs {
+            std::os::unix::fs::symlink(program, dir.join(name))
+                .with_context(|| format!("making {name}"))?;
+        }
+        Ok(dir)
     }
 
     fn directory(&self, name: &str) -> Result<PathBuf> {

@@ -294,7 +294,9 @@ impl Drop for Engine {
 fn image(tar: &Path) -> Result<()> {
     let mut tar = tar::Builder::new(File::create(tar)?);
     tar.append_path_with_name(install::BUSYBOX, "bin/busybox")?;
-    for applet in ["sh", "sleep", "ping", "nc", "ip", "cat", "wget"] {
+    for applet in [
+        "sh", "sleep", "ping", "nc", "ip", "cat", "wget", "mkdir", "httpd", "nslookup",
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);

@@ -62,8 +62,29 @@ pub struct TaskState {
     pub message: String,
     /// Addresses of the container.
     pub ips: Vec<IpAddr>,
+    /// Networks of the container, in the order of the status.
+    pub networks: Vec<TaskNetwork>,
     /// Port on which [`crate::task`] listens.
     pub port: u16,
+    /// Result of the last health check of an executor; `None`: there was none.
+    pub healthy: Option<bool>,
+}
+
+/// Network of a container, from a status update.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskNetwork {
+    /// Name; empty: it has none, such as the network of the host.
+    pub name: String,
+    /// Addresses as Mesos writes them: an IPv6 address may have its prefix length behind it.
+    pub addresses: Vec<String>,
+}
+
+impl TaskNetwork {
+    /// Returns the addresses without their prefix lengths.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        let bare = |text: &String| text.split('/').next()?.parse().ok();
+        self.addresses.iter().filter_map(bare)
+    }
 }
 
 impl TaskState {
@@ -105,6 +126,7 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     master: Client,
+    name: String,
     user: String,
     state: Mutex<State>,
     changed: Condvar,
@@ -121,10 +143,16 @@ impl Framework {
     /// Subscribes to a master. Whenever the connection ends, the framework subscribes again under
     /// the same id.
     pub fn subscribe(master: Client) -> Result<Framework> {
+        Framework::named("testbed", master)
+    }
+
+    /// Subscribes to a master as the framework with a name.
+    pub fn named(name: &str, master: Client) -> Result<Framework> {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?
             .map_or("root".into(), |user| user.name);
         let shared = Arc::new(Shared {
             master,
+            name: name.to_owned(),
             user,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -150,26 +178,56 @@ impl Framework {
 
     /// Waits for an offer of the agent and launches a task with it.
     pub fn launch(&self, spec: &TaskSpec, limit: Duration) -> Result<()> {
-        let what = format!("an offer of {}", spec.agent);
+        self.accept(&spec.agent, limit, |offer| {
+            let info = task_info(spec, offer)?;
+            let launch = json!({ "type": "LAUNCH", "launch": { "task_infos": [info] } });
+            Ok((vec![spec.id.clone()], launch))
+        })
+        .map(drop)
+    }
+
+    /// Waits for an offer of the agent and accepts it with an operation (`Offer.Operation`), which
+    /// `make` makes of the offer with the ids of its tasks. Returns these ids.
+    pub fn accept(
+        &self,
+        agent: &str,
+        limit: Duration,
+        make: impl FnOnce(&Value) -> Result<(Vec<String>, Value)>,
+    ) -> Result<Vec<String>> {
+        let what = format!("an offer of {agent}");
         let offer = self.shared.wait(&what, limit, |state| {
             let (id, _) = state
                 .offers
                 .iter()
-                .find(|(_, offer)| offer["hostname"] == spec.agent.as_str())?;
+                .find(|(_, offer)| offer["hostname"] == agent)?;
             let id = id.clone();
             state.offers.remove(&id)
         })?;
-        self.shared
-            .lock()
-            .tasks
-            .insert(spec.id.clone(), TaskState::default());
-        let launch =
-            json!({ "type": "LAUNCH", "launch": { "task_infos": [task_info(spec, &offer)?] } });
+        let (tasks, operation) = make(&offer)?;
+        for task in &tasks {
+            let mut state = self.shared.lock();
+            state.tasks.insert(task.clone(), TaskState::default());
+        }
         // The unused part of the offer is offered again at once.
         let accept = json!({
-            "offer_ids": [offer["id"]], "operations": [launch], "filters": { "refuse_seconds": 0 },
+            "offer_ids": [offer["id"]], "operations": [operation], "filters": { "refuse_seconds": 0 },
         });
-        self.shared.call("ACCEPT", Some(("accept", accept)))
+        self.shared.call("ACCEPT", Some(("accept", accept)))?;
+        Ok(tasks)
+    }
+
+    /// Waits until a running task's health, as its executor sees it, satisfies a condition.
+    pub fn wait_health(
+        &self,
+        id: &str,
+        limit: Duration,
+        is: impl Fn(Option<bool>) -> bool,
+    ) -> Result<TaskState> {
+        self.shared
+            .wait(&format!("the health of task {id}"), limit, |state| {
+                let task = state.tasks.get(id)?;
+                is(task.healthy).then(|| task.clone())
+            })
     }
 
     /// Waits until a task runs and has an address.
@@ -311,7 +369,7 @@ impl Shared {
     /// Subscribes and handles events until the stream ends.
     fn subscription(&self) -> Result<()> {
         let mut info = json!({
-            "user": self.user, "name": "testbed", "roles": ["*"], "checkpoint": true,
+            "user": self.user, "name": self.name, "roles": ["*"], "checkpoint": true,
             "failover_timeout": 604_800.0, "capabilities": [{ "type": "MULTI_ROLE" }],
         });
         let mut body = json!({ "type": "SUBSCRIBE" });
@@ -394,19 +452,23 @@ impl Shared {
 fn merge(task: &mut TaskState, status: &Value) {
     task.state = status["state"].as_str().unwrap_or_default().to_owned();
     task.message = status["message"].as_str().unwrap_or_default().to_owned();
+    if let Some(healthy) = status["healthy"].as_bool() {
+        task.healthy = Some(healthy);
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let infos = status["container_status"]["network_infos"].as_array();
-    let addresses = infos
-        .into_iter()
-        .flatten()
-        .filter_map(|info| info["ip_addresses"].as_array())
-        .flatten();
-    // Mesos 1.11 leaves the prefix length behind IPv6 addresses.
-    let parse = |ip: &str| ip.split('/').next().unwrap_or(ip).parse().ok();
-    let ips: Vec<IpAddr> = addresses
-        .filter_map(|ip| parse(ip["ip_address"].as_str()?))
-        .collect();
+    let network = |info: &Value| {
+        let addresses = info["ip_addresses"].as_array().into_iter().flatten();
+        let addresses = addresses.map(|address| text(&address["ip_address"]));
+        TaskNetwork {
+            name: text(&info["name"]),
+            addresses: addresses.collect(),
+        }
+    };
+    let networks: Vec<TaskNetwork> = infos.into_iter().flatten().map(network).collect();
+    let ips: Vec<IpAddr> = networks.iter().flat_map(TaskNetwork::ips).collect();
     if !ips.is_empty() {
-        task.ips = ips;
+        (task.ips, task.networks) = (ips, networks);
     }
     let data = status["data"]
         .as_str()
@@ -499,6 +561,7 @@ mod tests {
             task.addresses().last(),
             Some("[fd01:b::2]:7".parse().unwrap())
         );
+        assert_eq!(task.networks[0].addresses, ["9.0.0.2", "fd01:b::2/81"]);
         assert!(!task.is_terminal());
     }
 }

@@ -10,7 +10,7 @@ use ureq::{Agent, Body};
 
 use crate::netns::Netns;
 
-/// Timeout of a request.
+/// Default timeout of a request.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Limit of an answer, bytes; `/state` of a large cluster is long.
 const MAX_BODY: u64 = 256 << 20;
@@ -21,6 +21,8 @@ pub struct Client {
     server: String,
     netns: Option<Netns>,
     agent: Agent,
+    /// Timeout of a request.
+    limit: Duration,
 }
 
 /// An answer, complete with its body.
@@ -87,7 +89,14 @@ impl Client {
             server: server.to_string(),
             netns,
             agent: config.new_agent(),
+            limit: LIMIT,
         }
+    }
+
+    /// Sets the timeout of requests.
+    pub fn with_limit(mut self, limit: Duration) -> Client {
+        self.limit = limit;
+        self
     }
 
     /// Returns `ip:port` of the server.
@@ -123,7 +132,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Reply> {
-        let (parts, mut body) = self.send(method, path, headers, body, Some(LIMIT))?;
+        let (parts, mut body) = self.send(method, path, headers, body, Some(self.limit))?;
         let body = body
             .with_config()
             .limit(MAX_BODY)

@@ -1,6 +1,8 @@
 //! Programs, libraries and files that tests and demo need, and their installation on Debian and
 //! Ubuntu.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -140,6 +142,35 @@ pub const ZOOKEEPER: &[Requirement] = &[
         kind: Kind::Path(zookeeper::JAR),
         package: "zookeeper",
         purpose: "to elect the leading master",
+    },
+];
+
+/// Requirements of comparing the name server with others, and of asking it.
+pub const NAME_SERVERS: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("dig"),
+        package: "bind9-dnsutils",
+        purpose: "to ask name servers",
+    },
+    Requirement {
+        kind: Kind::Program("nsd"),
+        package: "nsd",
+        purpose: "to copy zones to a secondary",
+    },
+    Requirement {
+        kind: Kind::Program("named"),
+        package: "bind9",
+        purpose: "to copy zones to a secondary",
+    },
+    Requirement {
+        kind: Kind::Program("dnsmasq"),
+        package: "dnsmasq-base",
+        purpose: "to forward questions",
+    },
+    Requirement {
+        kind: Kind::Program("dnsperf"),
+        package: "dnsperf",
+        purpose: "to measure name servers",
     },
 ];
 
@@ -354,7 +385,44 @@ pub fn ensure(needs: &[Requirement]) -> Result<()> {
     }
 }
 
+/// Packages whose services would answer on this machine's port 53.
+const WITHOUT_SERVICES: [&str; 2] = ["nsd", "bind9"];
+
+/// Program that Debian's packages ask whether their services may start.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Forbids Debian's packages to start services, until it is dropped.
+struct NoServices {
+    /// The machine had no policy.
+    is_own: bool,
+}
+
+impl NoServices {
+    fn new() -> Result<NoServices> {
+        let is_own = !Path::new(POLICY).exists();
+        if is_own {
+            let forbid = "#!/bin/sh\nexit 101\n";
+            fs::write(POLICY, forbid).with_context(|| format!("writing {POLICY}"))?;
+            fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(NoServices { is_own })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_own {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
+
 fn apt(verb: &[&str], packages: &str) -> Result<()> {
+    let mut names = packages.split(' ');
+    let _without = match names.any(|name| WITHOUT_SERVICES.contains(&name)) {
+        true => Some(NoServices::new()?),
+        false => None,
+    };
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive")
         .args(["--quiet", "--quiet", "--yes"])
@@ -374,7 +442,7 @@ fn apt(verb: &[&str], packages: &str) -> Result<()> {
 }
 
 /// Searches for a program in `PATH` and in the directories of system programs.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     dirs.map(|dir| dir.join(name)).find(|file| file.is_file())

@@ -9,8 +9,10 @@
 //!   [`zookeeper`]: the ZooKeeper of several masters.
 //! * [`docker`]: Docker engines, one per host.
 //! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
-//! * [`program`]: the operators' program on a host of a cluster.
+//! * [`program`]: the operators' program on a host of a cluster; [`name_server`]: NSD and BIND;
+//!   [`pymesos`]: a library for frameworks that others wrote.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
+//!   [`executor`]: executors of tasks that have a command; [`marathon`]: a stand-in for Marathon;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
 //!   configuration.
 //!
@@ -34,11 +36,14 @@ pub mod cni;
 pub mod compiler;
 pub mod container;
 pub mod docker;
+pub mod executor;
 pub mod framework;
 pub mod http;
 pub mod install;
+pub mod marathon;
 pub mod mesos;
 pub mod monitor;
+pub mod name_server;
 pub mod net;
 pub mod netns;
 pub mod node;
@@ -46,6 +51,7 @@ pub mod packet_loss;
 pub mod paths;
 pub mod process;
 pub mod program;
+pub mod pymesos;
 pub mod recordio;
 pub mod run;
 pub mod skip;

@@ -29,6 +29,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<networks::Added>(),
         entry::<networks::Changed>(),
         entry::<networks::Removed>(),
+        entry::<crate::dns::DnsLookup>(),
         entry::<agents::List>(),
         entry::<agents::Show>(),
         entry::<agents::Deleted>(),

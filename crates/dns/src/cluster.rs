@@ -7,6 +7,7 @@
 //! since the election. So whatever is in the table stays until these agents are back ([`waiting`]).
 
 mod kept;
+mod search;
 mod slab;
 mod task;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use kept::{Kept, KeptAgent, KeptFramework, KeptTask};
+pub use search::Wanted;
 
 use crate::events::{AgentInfo, FrameworkInfo, Id, Item, State, Status, Task as TaskInfo};
 use crate::label::label;

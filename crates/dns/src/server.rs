@@ -4,10 +4,16 @@ pub mod access;
 pub mod answer;
 pub mod authority;
 pub mod engine;
+mod exposition;
 pub mod forward;
+mod http;
+pub mod keys;
+pub mod lookup;
 pub mod metrics;
+mod notify;
 pub mod rate;
 pub mod request;
+pub mod resolv_conf;
 pub mod tcp;
 mod transfer;
 pub mod udp;
@@ -25,6 +31,7 @@ use self::access::Ranges;
 use self::authority::Authority;
 use self::engine::{Engine, Keys};
 use self::forward::{ForwardZone, Forwarder};
+use self::lookup::Facts;
 use self::metrics::Metrics;
 use self::rate::RateLimit;
 use self::tcp::{Connections, Limits};
@@ -58,6 +65,12 @@ pub struct Config {
     pub tcp: Limits,
     /// Upstream resolvers.
     pub forward: Vec<ForwardZone>,
+    /// Secondaries that are told of changes.
+    pub notify: Vec<SocketAddr>,
+    /// Address of metrics and health, over HTTP.
+    pub http: Option<SocketAddr>,
+    /// What is known about the cluster beside the zones.
+    pub facts: Option<Arc<dyn Facts>>,
 }
 
 impl Default for Config {
@@ -72,6 +85,9 @@ impl Default for Config {
             rate_limit: RATE_LIMIT,
             tcp: Limits::default(),
             forward: Vec::new(),
+            notify: Vec::new(),
+            http: None,
+            facts: None,
         }
     }
 }
@@ -87,6 +103,9 @@ pub enum StartError {
         /// Error of the kernel.
         error: std::io::Error,
     },
+    /// An upstream resolver is this server itself.
+    #[error("{0} is an upstream resolver and this server itself: give other resolvers")]
+    Loop(SocketAddr),
     /// A thread cannot be started, or the kernel has no random numbers.
     #[error("cannot start: {0}")]
     Host(#[from] std::io::Error),
@@ -103,6 +122,8 @@ pub struct Server {
     tasks: Handle,
     /// Ends the thread of the tasks when it is dropped.
     end: Option<oneshot::Sender<()>>,
+    /// Address of metrics and health.
+    http: Option<SocketAddr>,
 }
 
 impl Server {
@@ -131,9 +152,24 @@ impl Server {
             threads: Vec::new(),
             tasks,
             end: None,
+            http: None,
         };
         for address in &config.listen {
             server.listen(*address, config.threads)?;
+        }
+        server.refuse_loops(config)?;
+        if !config.notify.is_empty() {
+            let engine = Arc::clone(&server.engine);
+            let counters = server.engine.metrics.counters();
+            server
+                .tasks
+                .spawn(notify::run(engine, config.notify.clone(), counters));
+        }
+        if let Some(address) = config.http {
+            let failed = |error| StartError::Listen { address, error };
+            server
+                .listen_http(address, config.facts.clone())
+                .map_err(failed)?;
         }
         server.run_tasks(runtime)?;
         Ok(server)
@@ -172,6 +208,40 @@ impl Server {
         Ok(())
     }
 
+    fn listen_http(
+        &mut self,
+        address: SocketAddr,
+        facts: Option<Arc<dyn Facts>>,
+    ) -> std::io::Result<()> {
+        let listener = tcp::listen(address)?;
+        self.http = Some(listener.local_addr()?);
+        let _guard = self.tasks.enter();
+        let listener = TcpListener::from_std(listener)?;
+        let context = http::Context {
+            engine: Arc::clone(&self.engine),
+            connections: Arc::clone(&self.connections),
+            facts,
+        };
+        self.tasks.spawn(http::serve(listener, Arc::new(context)));
+        Ok(())
+    }
+
+    /// Checks that no upstream resolver is this server.
+    fn refuse_loops(&self, config: &Config) -> Result<(), StartError> {
+        let resolvers = config.forward.iter().flat_map(|zone| &zone.resolvers);
+        for resolver in resolvers {
+            let is_own = |own: &SocketAddr| {
+                own.port() == resolver.port()
+                    && (own.ip() == resolver.ip()
+                        || own.ip().is_unspecified() && is_of_this_host(resolver.ip()))
+            };
+            if self.addresses.iter().any(is_own) {
+                return Err(StartError::Loop(*resolver));
+            }
+        }
+        Ok(())
+    }
+
     fn run_tasks(&mut self, runtime: Runtime) -> std::io::Result<()> {
         let (end, ended) = oneshot::channel();
         self.end = Some(end);
@@ -195,6 +265,11 @@ impl Server {
     /// Returns the addresses that are listened on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns the address of metrics and health, over HTTP.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// Returns the counters.
@@ -226,4 +301,9 @@ fn random_secret() -> Result<[u8; 16], std::io::Error> {
     let mut source = std::fs::File::open("/dev/urandom")?;
     std::io::Read::read_exact(&mut source, &mut secret)?;
     Ok(secret)
+}
+
+/// Tells whether this host has an address: only then a socket can have it.
+fn is_of_this_host(address: std::net::IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
 }

@@ -41,6 +41,11 @@ const GROUPS: &[Group] = &[
     group("simulation", "a simulated cluster with faults", ""),
     group("label", "labels of names, against a model", "python3"),
     group("corpus", "kept inputs of the fuzz targets", ""),
+    group(
+        "dns_server",
+        "the name server, its secondaries and resolvers",
+        "root*, nsd, bind9, dnsmasq",
+    ),
     group("c_abi", "the C ABI, called from C and from Rust", ""),
     group("bindings", "Rust declarations of the header", "libclang"),
     group("shim", "compilers and ABIs of the C++ shim", ""),
@@ -78,6 +83,11 @@ const GROUPS: &[Group] = &[
         "dns",
         "names of tasks by the program",
         "Mesos, root*, Docker, dig",
+    ),
+    group(
+        "marathon",
+        "examples for Marathon, and another framework",
+        "Mesos, root*, Docker",
     ),
     group("convert", "configurations of DC/OS", "Mesos, root*"),
     group("diags", "archives for bug reports", "Mesos, root*"),

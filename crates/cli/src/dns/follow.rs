@@ -20,11 +20,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
+use overlay_dns::cluster::Wanted;
 use overlay_dns::events::Item;
 use overlay_dns::publisher::{self, Now, Publisher};
 use overlay_dns::server::authority::Authority;
+use overlay_dns::server::lookup::Task as Found;
 use overlay_dns::snapshot::{self, Snapshot};
 
+use super::facts::Source;
 use crate::connection::{ConnectionOptions, Http};
 use crate::output::Failure;
 
@@ -47,7 +50,9 @@ pub struct Settings {
 
 /// Message to the thread that owns the table.
 #[derive(Debug)]
-enum Message {
+pub enum Message {
+    /// Question for tasks, with the place for the answer.
+    Find(Wanted, SyncSender<Vec<Found>>),
     /// Part of an event.
     Item(Item),
     /// The stream ended; the time at which it was heard.
@@ -110,9 +115,12 @@ impl Follower {
         })
     }
 
-    /// Returns what the follower does.
-    pub fn status(&self) -> &Arc<Status> {
-        &self.status
+    /// Returns what metrics and lookups are made of.
+    pub fn source(&self) -> Source {
+        Source {
+            status: Arc::clone(&self.status),
+            table: self.table.clone(),
+        }
     }
 }
 

@@ -1,120 +1,67 @@
-//! The server: options, start and end.
+//! The server: start and end.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use nix::sys::signal::{SigSet, Signal};
-use overlay_dns::server::access::Ranges;
 use overlay_dns::server::authority::Authority;
-use overlay_dns::server::{Config, RATE_LIMIT, Server, StartError, UDP_SIZE};
+use overlay_dns::server::lookup::Facts;
+use overlay_dns::server::{Server, StartError};
 use overlay_dns::zone::Zones;
 
+use super::facts::FollowerFacts;
 use super::follow::{self, Follower};
-use crate::output::Failure;
+use super::options::{self, SecondaryOptions, ServerOptions, UpstreamOptions};
+use crate::output::fail;
 
-/// Port of name servers.
-const PORT: u16 = 53;
+/// Exit status of a server that cannot start.
+const NOT_STARTED: u8 = 1;
 
 /// Options of the server.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Server")]
+// Groups of options have the names of their types, of which there are others.
+#[group(skip)]
 pub struct Options {
-    /// Address to answer on, over UDP and TCP, with an optional port (53): 10.0.0.1,
-    /// 10.0.0.1:5353, [fd00::1]:53. Several of them with commas, or this option several times.
-    /// Without it: all addresses of the host.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "MESOS_OVERLAY_DNS_LISTEN",
-        value_delimiter = ','
-    )]
-    #[arg(value_parser = parse_listen, verbatim_doc_comment)]
-    listen: Vec<SocketAddr>,
-    /// Range of addresses that may ask. Several of them with commas, or this option several times.
-    /// It replaces the default: private addresses, those of links, of this host, and 100.64.0.0/10.
-    #[arg(
-        long,
-        value_name = "RANGE",
-        env = "MESOS_OVERLAY_DNS_ALLOW",
-        value_delimiter = ','
-    )]
-    #[arg(value_parser = parse_range, verbatim_doc_comment)]
-    allow: Vec<IpNet>,
-    /// Threads that answer on each address.
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        env = "MESOS_OVERLAY_DNS_THREADS",
-        default_value_t = 1
-    )]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
-    threads: u16,
-    /// Largest UDP message, in bytes.
-    #[arg(long, value_name = "BYTES", env = "MESOS_OVERLAY_DNS_UDP_SIZE", default_value_t = UDP_SIZE)]
-    #[arg(value_parser = clap::value_parser!(u16).range(512..=4096))]
-    udp_size: u16,
-    /// Answers a second to one address over UDP; above it, some questions are sent to TCP, and the
-    /// others are not answered. 0: no limit. This host and clients with cookies have none.
-    #[arg(long, value_name = "NUMBER", env = "MESOS_OVERLAY_DNS_RATE_LIMIT")]
-    #[arg(default_value_t = RATE_LIMIT, verbatim_doc_comment)]
-    rate_limit: u32,
-}
-
-impl Options {
-    /// Returns the settings of the server.
-    fn config(&self) -> Config {
-        let everywhere = [
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT),
-            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT),
-        ];
-        let allowed = match self.allow.is_empty() {
-            true => Ranges::default_allowed(),
-            false => self.allow.iter().copied().collect(),
-        };
-        Config {
-            listen: match self.listen.is_empty() {
-                true => everywhere.to_vec(),
-                false => self.listen.clone(),
-            },
-            threads: usize::from(self.threads),
-            allowed,
-            udp_size: self.udp_size,
-            rate_limit: self.rate_limit,
-            ..Config::default()
-        }
-    }
+    #[command(flatten)]
+    server: ServerOptions,
+    #[command(flatten)]
+    secondaries: SecondaryOptions,
+    #[command(flatten)]
+    upstream: UpstreamOptions,
 }
 
 /// Runs the server until a signal ends it.
-pub fn run(options: &Options, follow: follow::Settings) -> ExitCode {
+pub fn run(options: &Options, names: follow::Settings) -> ExitCode {
     // All threads inherit the mask, so that the signals wait for the main thread.
     let ends: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
-    if let Err(error) = ends.thread_block() {
-        eprintln!("error: cannot block signals: {error}");
-        return ExitCode::FAILURE;
-    }
-    match serve(options, follow, &ends) {
+    let served = ends
+        .thread_block()
+        .map_err(|error| format!("cannot block signals: {error}"))
+        .and_then(|()| serve(options, names, &ends));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", error.0);
-            ExitCode::FAILURE
-        }
+        Err(sentence) => fail(NOT_STARTED, &sentence),
     }
 }
 
-fn serve(options: &Options, follow: follow::Settings, ends: &SigSet) -> Result<(), Failure> {
+fn serve(options: &Options, names: follow::Settings, ends: &SigSet) -> Result<(), String> {
+    let mut config = options::config(&options.server, &options.secondaries, &options.upstream)?;
+    let facts = Arc::new(FollowerFacts::default());
+    config.facts = Some(Arc::clone(&facts) as Arc<dyn Facts>);
     let authority = Arc::new(Authority::new(Zones::default()));
-    let server = Server::start(&options.config(), Arc::clone(&authority));
-    let server = server.map_err(|error| Failure(explain(&error)))?;
-    let follower = Follower::start(follow, authority)?;
+    let server = Server::start(&config, Arc::clone(&authority)).map_err(|error| explain(&error))?;
+    let follower = Follower::start(names, authority).map_err(|error| error.0)?;
+    facts.set(follower.source());
     for address in server.addresses() {
         log::info!("answering on {address}");
+    }
+    if let Some(address) = server.http() {
+        log::info!("metrics and health at http://{address}");
     }
     let signal = ends.wait();
     log::info!("ending: {}", signal.map_or("no signal", Signal::as_str));
     drop(server);
+    // It writes the last known names.
     drop(follower);
     Ok(())
 }
@@ -141,27 +88,4 @@ fn explain(error: &StartError) -> String {
         _ => return error.to_string(),
     };
     format!("{error}: {remedy}")
-}
-
-/// Reads an address with an optional port.
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    parse_address(text, PORT)
-}
-
-/// Reads an address with an optional port.
-fn parse_address(text: &str, port: u16) -> Result<SocketAddr, String> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let address = text
-        .parse()
-        .or_else(|_| bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)));
-    address.map_err(|_| {
-        format!("{text} is no address such as 10.0.0.1, 10.0.0.1:{port} or [fd00::1]:{port}")
-    })
-}
-
-/// Reads a range, or one address.
-fn parse_range(text: &str) -> Result<IpNet, String> {
-    text.parse()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("{text} is no range such as 10.0.0.0/8 or fd00::/8"))
 }

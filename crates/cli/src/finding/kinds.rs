@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod cluster;
 pub mod configuration;
 pub mod difference;
+pub mod dns;
 pub mod host;
 pub mod path;
 
@@ -18,6 +19,7 @@ pub fn all() -> impl Iterator<Item = &'static Kind> {
         path::ALL,
         addresses::ALL,
         configuration::ALL,
+        dns::ALL,
     ]
     .into_iter()
     .flatten()

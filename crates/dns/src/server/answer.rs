@@ -61,7 +61,7 @@ pub struct Responder<'a> {
     pub now: u32,
     /// Client.
     pub client: Client,
-    /// Other names are asked of upstream resolvers for this client.
+    /// Other names are asked of upstream resolvers.
     pub recursion: bool,
     /// Signature of the request, with which the answer is signed.
     pub signer: RefCell<Option<Signer>>,

@@ -1,6 +1,7 @@
 //! What is done with a request: access, limits, the zones, upstream resolvers, transfers.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use super::metrics::{Counters, Metrics, add};
 use super::rate::{RateLimit, Verdict};
 use super::request::{Rejection, Request};
 use super::udp::{Listener, Route};
+use crate::records::reverse_name;
 use crate::zone::{Knowledge, Zones};
 
 /// Keys that sign requests, by name and algorithm.
@@ -94,13 +96,12 @@ impl Engine {
 
     /// Returns what writes answers for a client.
     pub fn responder(&self, client: Client, signer: Option<Signer>) -> Responder<'_> {
-        let allowed = || self.allowed.contains(client.address);
         Responder {
             udp_size: self.udp_size,
             cookie_secret: &self.cookie_secret,
             now: unix_time(),
             client,
-            recursion: self.forwarder.is_some() && allowed(),
+            recursion: self.forwarder.is_some(),
             signer: signer.into(),
         }
     }
@@ -205,7 +206,7 @@ impl Engine {
         if request.is_transfer() {
             return self.examine_transfer(zones, request, responder, counters, out);
         }
-        if !self.allowed.contains(client.address) && !responder.is_signed() {
+        if !self.may_ask(zones, client.address) && !responder.is_signed() {
             let reason = Some(ExtendedErrorCode::PROHIBITED);
             counters.answer(responder.refuse(request, OptRcode::REFUSED, reason, out));
             return Next::Send;
@@ -264,6 +265,12 @@ impl Engine {
         };
         counters.answer(responder.refuse(request, code, None, out));
         Next::Send
+    }
+
+    /// Tells whether an address is in a range that may ask: one of the list, or one whose addresses
+    /// have names here.
+    pub fn may_ask(&self, zones: &Zones, address: IpAddr) -> bool {
+        self.allowed.contains(address) || zones.zone_of(reverse_name(address).as_slice()).is_some()
     }
 
     fn forwards(&self, request: &Request<'_>) -> bool {

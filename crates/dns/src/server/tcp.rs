@@ -144,9 +144,9 @@ pub async fn serve(
         };
         let client = address.ip().to_canonical();
         // Who may not ask costs a connection as short as possible.
-        let is_known = engine.allowed.contains(client)
-            || engine.transfer.contains(client)
-            || !engine.keys.is_empty();
+        let is_known = engine.transfer.contains(client)
+            || !engine.keys.is_empty()
+            || engine.may_ask(&engine.authority.zones(), client);
         if !is_known {
             continue;
         }

@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -141,7 +142,12 @@ impl Listener {
     fn send_batch(&self, answers: &[(Vec<u8>, Route)], control: &[ControlMessage<'_>]) {
         let mut rest = answers;
         while !rest.is_empty() {
-            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(rest.len(), None);
+            let space = match control {
+                [] => None,
+                [ControlMessage::Ipv4PacketInfo(_), ..] => Some(nix::cmsg_space!(libc::in_pktinfo)),
+                [..] => Some(nix::cmsg_space!(libc::in6_pktinfo)),
+            };
+            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(rest.len(), space);
             let slices: Vec<[IoSlice; 1]> = rest
                 .iter()
                 .map(|(bytes, _)| [IoSlice::new(bytes)])
@@ -232,8 +238,17 @@ fn control_messages<'a>(
     v4.into_iter().chain(v6).collect()
 }
 
-/// Answers questions until the engine ends.
+/// Answers questions until the engine ends. After a panic, which is an error of this program, it goes on
+/// with the next question.
 pub fn serve(listener: &Arc<Listener>, engine: &Arc<Engine>, counters: &Arc<Counters>) {
+    let run = || answer_all(listener, engine, counters);
+    while catch_unwind(AssertUnwindSafe(run)).is_err() {
+        log::error!("a thread that answers over UDP panicked and starts again");
+        std::thread::sleep(WAKE_UP);
+    }
+}
+
+fn answer_all(listener: &Arc<Listener>, engine: &Arc<Engine>, counters: &Arc<Counters>) {
     let mut buffers = vec![vec![0; REQUEST_SIZE]; BATCH];
     let mut spare: Vec<Vec<u8>> = Vec::new();
     let mut requests = Vec::with_capacity(BATCH);

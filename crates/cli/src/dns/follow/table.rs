@@ -90,6 +90,11 @@ impl Table {
         let now = self.clock.now();
         match message {
             Message::End => {}
+            Message::Find(wanted, reply) => {
+                let found = self.publisher.cluster().search(&wanted);
+                // Who asked may have given up.
+                let _ = reply.try_send(found);
+            }
             Message::Item(item) => {
                 self.is_changed = true;
                 self.publisher.handle(item, now);

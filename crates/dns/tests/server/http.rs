@@ -1,0 +1,1 @@
+//! Metrics, health and lookup over HTTP.
