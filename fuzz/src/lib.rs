@@ -6,6 +6,7 @@
 mod abi;
 mod agent;
 mod config;
+mod dns;
 mod master;
 pub mod seeds;
 mod session;
@@ -48,6 +49,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "agent_config",
         run: config::agent,
+    },
+    Target {
+        name: "dns",
+        run: dns::run,
     },
     Target {
         name: "texts",

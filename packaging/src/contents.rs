@@ -88,6 +88,7 @@ pub fn files(release: &Release, scratch: &Path) -> Result<Vec<File>> {
     files.extend(manual(&release.program, scratch)?);
     files.extend(configuration()?);
     files.extend(network()?);
+    files.extend(name_server()?);
     files.extend(documentation()?);
     files.extend(legal()?);
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -199,6 +200,22 @@ fn network() -> Result<Vec<File>> {
     ]
     .into_iter()
     .collect()
+}
+
+/// The unit of the name server, which is off until an operator enables it, and its settings.
+fn name_server() -> Result<Vec<File>> {
+    let settings = source("packaging/config/dns.env")?;
+    Ok(vec![
+        plain(
+            "usr/lib/systemd/system/mesos-overlay-dns.service",
+            source("packaging/systemd/mesos-overlay-dns.service")?,
+        ),
+        plain(format!("{DOC}/examples/dns.env"), settings.clone()),
+        File {
+            config: true,
+            ..plain(format!("{ETC}/dns.env"), settings)
+        },
+    ])
 }
 
 /// README, list of changes, the pages for operators, and the schemas of the program's output. Their

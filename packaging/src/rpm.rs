@@ -36,7 +36,7 @@ pub const REQUIRES: [&str; 3] = [
 ];
 
 /// Directories that every distribution has, and that packages do not own.
-const COMMON: [&str; 13] = [
+const COMMON: [&str; 14] = [
     "etc",
     "usr",
     "usr/bin",
@@ -50,6 +50,7 @@ const COMMON: [&str; 13] = [
     "usr/share/man",
     "usr/share/man/man1",
     "usr/lib/systemd/network",
+    "usr/lib/systemd/system",
 ];
 
 /// Writes a package of these files. It has no scripts. Its format is that of rpm 4, and its

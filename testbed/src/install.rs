@@ -284,6 +284,20 @@ pub const JQ: &[Requirement] = &[Requirement {
     purpose: "to run the filters in the documentation",
 }];
 
+/// Requirements of showing the page in a browser.
+pub const BROWSER: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("chromium"),
+        package: "chromium",
+        purpose: "to show the page",
+    },
+    Requirement {
+        kind: Kind::Program("chromedriver"),
+        package: "chromium-driver",
+        purpose: "to drive the browser",
+    },
+];
+
 /// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
     kind: Kind::Clang,

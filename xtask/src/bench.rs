@@ -10,7 +10,7 @@ use crate::build;
 /// Measures performance, compared with a baseline in the same run.
 ///
 /// Benchmarks need root. They make network namespaces of their own, which are removed at the end and
-/// on Ctrl-C. Missing packages are installed; all but `host` fetch Apache Mesos 1.11.0
+/// on Ctrl-C. Missing packages are installed; all but `host` and `dns` fetch Apache Mesos 1.11.0
 /// (27 MB, with a checksum) the first time.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -60,6 +60,11 @@ enum Benchmark {
         #[arg(long, value_name = "N,…", default_value = "100,1000,10000")]
         agents: String,
     },
+    /// Measure the name server beside NSD with the same zone, of 1,000, 10,000 and 100,000 tasks.
+    ///
+    /// Answers a second, and times of answers at 10,000 questions a second. Both servers have one
+    /// processor, and the clients another. Installs Debian's nsd and dnsperf.
+    Dns,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -82,6 +87,9 @@ pub fn run(options: &Options) -> Result<()> {
             build::run(&[
                 "bench", "--bench", "master", "--", "--agents", agents, "--falls", &falls,
             ])
+        }
+        Benchmark::Dns => {
+            build::run(&["bench", "--package", "overlay-dns", "--bench", "questions"])
         }
         Benchmark::Program { agents } => {
             release::build()?;

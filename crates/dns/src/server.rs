@@ -15,12 +15,14 @@ pub mod rate;
 pub mod request;
 pub mod resolv_conf;
 pub mod tcp;
-mod transfer;
+#[cfg(test)]
+mod tests;
+pub mod transfer;
 pub mod udp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use tokio::net::TcpListener;
@@ -33,7 +35,6 @@ use self::engine::{Engine, Keys};
 use self::forward::{ForwardZone, Forwarder};
 use self::lookup::Facts;
 use self::metrics::Metrics;
-use self::rate::RateLimit;
 use self::tcp::{Connections, Limits};
 use self::udp::Listener;
 
@@ -133,18 +134,7 @@ impl Server {
         let tasks = runtime.handle().clone();
         let forwarder =
             (!config.forward.is_empty()).then(|| Forwarder::new(&config.forward, &tasks));
-        let engine = Arc::new(Engine {
-            authority,
-            allowed: config.allowed.clone(),
-            transfer: config.transfer.clone(),
-            keys: Arc::clone(&config.keys),
-            udp_size: config.udp_size,
-            cookie_secret: random_secret()?,
-            rate: RateLimit::new(config.rate_limit),
-            forwarder,
-            metrics: Metrics::default(),
-            stop: AtomicBool::new(false),
-        });
+        let engine = Arc::new(Engine::new(config, authority, forwarder, random_secret()?));
         let mut server = Self {
             engine,
             connections: Arc::new(Connections::new(config.tcp)),

@@ -121,6 +121,64 @@ fn the_packages_have_the_files_of_the_list() {
     assert_same(&archive(&kept.packages.archive), &list(Format::Archive));
 }
 
+/// Unit of the name server.
+const NAME_SERVER: &str = "usr/lib/systemd/system/mesos-overlay-dns.service";
+
+/// systemd knows every setting of the unit, and each setting of its file is an option of the program.
+#[test]
+fn the_unit_of_the_name_server_is_right() {
+    let Some(kept) = crate::packages("the_unit_of_the_name_server_is_right") else {
+        return;
+    };
+    let content = |path: &str| {
+        let file = kept.files.iter().find(|file| file.path == path).unwrap();
+        String::from_utf8(file.content.clone()).unwrap()
+    };
+    let settings = content("etc/mesos/overlay/dns.env");
+    let help = Command::new(packaging::release::paths().program)
+        .args(["dns", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let names = settings
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').split_once('='))
+        .map(|(name, _)| name)
+        .filter(|name| {
+            name.starts_with("MESOS_OVERLAY_DNS_") && *name != "MESOS_OVERLAY_DNS_OPTIONS"
+        });
+    let mut count = 0;
+    for name in names {
+        count += 1;
+        assert!(
+            help.contains(&format!("[env: {name}=")),
+            "{name} is no option"
+        );
+    }
+    assert!(count >= 4, "{settings}");
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("mesos-overlay-dns.service");
+    let here = format!(
+        "ExecStart={}",
+        packaging::release::paths().program.display()
+    );
+    let text = content(NAME_SERVER).replace("ExecStart=/usr/bin/mesos-overlay", &here);
+    fs::write(&unit, text).unwrap();
+    let Ok(verified) = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&unit)
+        .output()
+    else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    let about: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("mesos-overlay-dns"))
+        .collect();
+    assert!(about.is_empty(), "{about:?}");
+}
+
 #[test]
 fn the_list_has_what_operators_look_for() {
     let Some(kept) = crate::packages("the_list_has_what_operators_look_for") else {
@@ -130,6 +188,7 @@ fn the_list_has_what_operators_look_for() {
         let files = listed(&kept.files, format);
         for path in [
             "etc/mesos/overlay/agent.json",
+            "etc/mesos/overlay/dns.env",
             "etc/mesos/overlay/master.json",
             "etc/mesos/overlay/modules-agent.json",
             "etc/mesos/overlay/modules-master.json",
@@ -137,11 +196,15 @@ fn the_list_has_what_operators_look_for() {
             "usr/lib/NetworkManager/conf.d/10-mesos-overlay.conf",
             "usr/lib/mesos/modules/libmesos_overlay.so",
             "usr/lib/systemd/network/10-mesos-overlay.network",
+            "usr/lib/systemd/system/mesos-overlay-dns.service",
             "usr/share/bash-completion/completions/mesos-overlay",
+            "usr/share/doc/mesos-overlay/docs/dns.md",
             "usr/share/doc/mesos-overlay/docs/operations.md",
             "usr/share/doc/mesos-overlay/examples/10-mesos-overlay-veth.network",
             "usr/share/doc/mesos-overlay/third-party-licences.txt.gz",
             "usr/share/man/man1/mesos-overlay-cleanup.1.gz",
+            "usr/share/man/man1/mesos-overlay-dns-lookup.1.gz",
+            "usr/share/man/man1/mesos-overlay-dns.1.gz",
             "usr/share/man/man1/mesos-overlay-salvage.1.gz",
             "usr/share/man/man1/mesos-overlay.1.gz",
         ] {
@@ -155,7 +218,9 @@ fn the_list_has_what_operators_look_for() {
                 path.starts_with("etc/mesos/overlay/"),
                 "{path}"
             );
-            assert!(!path.ends_with(".service"), "{path}");
+            // The name server is off until somebody enables it: no file does.
+            let is_service = path.ends_with(".service") || path.contains(".wants/");
+            assert!(!is_service || path == NAME_SERVER, "{path}");
         }
     }
 }

@@ -19,7 +19,6 @@ const NOT_STARTED: u8 = 1;
 
 /// Options of the server.
 #[derive(Debug, clap::Args)]
-// Groups of options have the names of their types, of which there are others.
 #[group(skip)]
 pub struct Options {
     #[command(flatten)]

@@ -12,6 +12,7 @@ use domain::base::iana::{OptRcode, Rtype};
 use domain::rdata::tsig::Time48;
 use domain::tsig::{Algorithm, Key, KeyName, ServerTransaction};
 
+use super::Config;
 use super::access::Ranges;
 use super::answer::{Client, Found, Responder, Transport, find};
 use super::authority::Authority;
@@ -68,6 +69,27 @@ pub enum Next {
 }
 
 impl Engine {
+    /// Makes the state of a server by its settings.
+    pub fn new(
+        config: &Config,
+        authority: Arc<Authority>,
+        forwarder: Option<Forwarder>,
+        cookie_secret: [u8; 16],
+    ) -> Self {
+        Self {
+            authority,
+            allowed: config.allowed.clone(),
+            transfer: config.transfer.clone(),
+            keys: Arc::clone(&config.keys),
+            udp_size: config.udp_size,
+            cookie_secret,
+            rate: RateLimit::new(config.rate_limit),
+            forwarder,
+            metrics: Metrics::default(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
     /// Examines a request and writes the answer.
     pub fn answer(
         &self,

@@ -237,7 +237,10 @@ impl Connection {
         let counters = Arc::clone(&self.counters);
         let (client, request) = (self.client, request.to_vec());
         let (messages, mut received) = tokio::sync::mpsc::channel(transfer::QUEUE);
-        let make = move || transfer::run(&engine, client, &request, &counters, &messages);
+        let make = move || {
+            let send = &mut |message| messages.blocking_send(message).is_ok();
+            transfer::run(&engine, client, &request, &counters, send);
+        };
         let task = tokio::task::spawn_blocking(make);
         while let Some(message) = received.recv().await {
             self.send(&message).await?;

@@ -6,7 +6,6 @@ use domain::base::{Message, Serial};
 use domain::rdata::Soa as SoaData;
 use domain::rdata::tsig::Time48;
 use domain::tsig::{Key, ServerSequence};
-use tokio::sync::mpsc::Sender;
 
 use super::answer::{Client, Responder, Target, push_record, soa_data, soa_ttl};
 use super::engine::Engine;
@@ -24,13 +23,14 @@ const MESSAGE_SIZE: usize = 32_768;
 /// The client has gone.
 struct Gone;
 
-/// Makes the messages for a request that [`Engine::answer`] has allowed.
+/// Makes the messages for a request that [`Engine::answer`] has allowed. `send` takes each, and returns
+/// false if no more are wanted.
 pub fn run(
     engine: &Engine,
     client: Client,
     message: &[u8],
     counters: &Counters,
-    messages: &Sender<Vec<u8>>,
+    send: &mut dyn FnMut(Vec<u8>) -> bool,
 ) {
     let Ok(mut message) = Message::from_octets(message.to_vec()) else {
         return;
@@ -54,7 +54,7 @@ pub fn run(
         signer: signer.map(ServerSequence::from),
         builder: None,
         is_first: true,
-        messages,
+        send,
     };
     let sent = match changes(&zone, &request) {
         None => {
@@ -101,7 +101,7 @@ struct Writer<'a> {
     signer: Option<ServerSequence<Key>>,
     builder: Option<AnswerBuilder<Target>>,
     is_first: bool,
-    messages: &'a Sender<Vec<u8>>,
+    send: &'a mut dyn FnMut(Vec<u8>) -> bool,
 }
 
 impl Writer<'_> {
@@ -199,6 +199,10 @@ impl Writer<'_> {
                 .map_err(|_| Gone)?;
         }
         let message = builder.finish().into_target();
-        self.messages.blocking_send(message).map_err(|_| Gone)
+        if (self.send)(message) {
+            Ok(())
+        } else {
+            Err(Gone)
+        }
     }
 }

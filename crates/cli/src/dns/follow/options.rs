@@ -14,7 +14,6 @@ use crate::connection::ConnectionOptions;
 /// Options of the zones.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Names")]
-// Groups of options have the names of their types, of which there is another one.
 #[group(skip)]
 pub struct Options {
     /// Domain of the names. Several of them with commas, or this option several times; the first
