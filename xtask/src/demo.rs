@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: a cluster on this machine, tasks on the overlay, a killed master, and a
 //! deleted VXLAN device.
 
+mod names;
 mod part;
 mod program;
 mod table;
@@ -21,6 +22,7 @@ use testbed::node::Node;
 use testbed::packet_loss::Traffic;
 use testbed::{install, wait};
 
+use names::Names;
 use part::Part;
 use tasks::Tasks;
 
@@ -91,6 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
     demo.show_network()?;
     let tasks = demo.launch()?;
     demo.show_round_trips(&tasks)?;
+    demo.show_names(&tasks)?;
     demo.kill_master(&tasks)?;
     demo.delete_device(&tasks)?;
     demo.ask_program()?;
@@ -113,6 +116,8 @@ struct Demo {
     part: Part,
     /// Docker engine of the last agent; `None`: Docker cannot run. Dropped before its host.
     engine: Option<Engine>,
+    /// Name server; `None`: Mesos launches no containers.
+    names: Option<Names>,
     cluster: Cluster,
 }
 
@@ -131,11 +136,17 @@ impl Demo {
         };
         let mut cluster = Cluster::prepare(&setup)?;
         let engine = engine(&cluster)?;
+        names::configure(&mut cluster);
         cluster.start_all()?;
+        let names = match part {
+            Part::Whole => Some(Names::start(&cluster)?),
+            Part::Attached | Part::Loopback => None,
+        };
         let mut demo = Demo {
             start,
             part,
             engine,
+            names,
             cluster,
         };
         demo.say(format!(
@@ -196,6 +207,19 @@ impl Demo {
         Ok(())
     }
 
+    /// Asks for the names of the tasks in a container, and prints them.
+    fn show_names(&self, tasks: &Tasks) -> Result<()> {
+        let (Some(names), tasks) = (&self.names, tasks.with_names()) else {
+            return Ok(());
+        };
+        let table = names.ask(&tasks, LIMIT)?;
+        self.say(format!(
+            "names, as the container of {} resolves them:\n{table}",
+            tasks[0].name
+        ));
+        Ok(())
+    }
+
     /// Kills and restarts the master, and compares its state.
     fn kill_master(&mut self, tasks: &Tasks) -> Result<()> {
         let before = self.wait_state(all_ok)?;
@@ -207,6 +231,10 @@ impl Demo {
             "  all {} connections between tasks work",
             reach.len()
         ));
+        if let Some(names) = &self.names {
+            names.ask(&tasks.with_names(), LIMIT)?;
+            self.say("  all names are answered");
+        }
         self.cluster.master.start()?;
         let after = self.wait_state(|state| *state == before)?;
         let agents = after["agents"].as_array().map_or(0, Vec::len);
@@ -317,6 +345,9 @@ impl Demo {
         }
         print(format_args!("\n{}", self.instructions()?));
         tasks.leave();
+        if let Some(names) = self.names {
+            names.leave();
+        }
         if let Some(engine) = self.engine {
             engine.leave();
         }

@@ -413,6 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn an_app_without_mappings_has_one_port() {
+        let ports = |definition: Value| {
+            let task = task(definition);
+            let ports = task["discovery"]["ports"]["ports"].as_array().unwrap();
+            let name = |port: &Value| (port["name"].clone(), port["number"].clone());
+            ports.iter().map(name).collect::<Vec<_>>()
+        };
+        let without = ports(json!({ "networks": dcos() }));
+        assert_eq!(without, [(json!("default"), json!(0))]);
+        assert_eq!(ports(on(dcos(), json!([]))), []);
+    }
+
+    #[test]
     fn the_environment_has_ports_host_and_id() {
         let definition = on(
             dcos(),

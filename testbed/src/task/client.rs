@@ -1,7 +1,7 @@
 //! Client of a running task: sends it commands and reads the answers.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -61,6 +61,15 @@ impl TaskClient {
             median_us,
             seen_as: answer["seen_as"].as_str().unwrap_or_default().to_owned(),
         })
+    }
+
+    /// Makes the task resolve a name, with the resolvers of its container.
+    pub fn resolve(&self, name: &str) -> Result<Vec<IpAddr>> {
+        let answer = self.ask(&format!("resolve {name}"))?;
+        let ips = answer["addresses"].as_array();
+        let ips = ips.context("no addresses in the answer")?.iter();
+        ips.map(|ip| Ok(ip.as_str().unwrap_or_default().parse()?))
+            .collect()
     }
 
     /// Makes the task watch its connection to another task.

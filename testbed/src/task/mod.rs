@@ -8,6 +8,7 @@
 //! * `ping <address> <count>`: makes `count` round trips with the task at the address;
 //! * `watch <address>`: starts to make a round trip every few milliseconds, until the task ends;
 //! * `report`: results of all watches so far;
+//! * `resolve <name>`: addresses of a name, as the C library finds them in the container;
 //! * `send <address>`, `stop`, `received`: streams of numbered datagrams, see
 //!   [`crate::packet_loss`].
 //!
@@ -18,7 +19,7 @@ mod datagrams;
 mod watch;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,7 @@ fn answer(stream: TcpStream, watches: &Watches, streams: &Datagrams) -> Result<(
             json!({})
         }
         ["report"] => watches.report(),
+        ["resolve", name] => resolve(name).unwrap_or_else(failure),
         ["send", address] => {
             streams.send(address.parse()?)?;
             json!({})
@@ -89,6 +91,14 @@ fn answer(stream: TcpStream, watches: &Watches, streams: &Datagrams) -> Result<(
     };
     writeln!(&stream, "{answer}")?;
     Ok(())
+}
+
+fn resolve(name: &str) -> Result<Value> {
+    let mut addresses: Vec<_> = (name, PORT).to_socket_addrs()?.collect();
+    addresses.sort();
+    addresses.dedup();
+    let ips: Vec<_> = addresses.iter().map(SocketAddr::ip).collect();
+    Ok(json!({ "addresses": ips }))
 }
 
 fn failure(error: anyhow::Error) -> Value {
@@ -171,6 +181,16 @@ mod tests {
         let ping = TaskClient::new(a, None).ping(b, 20).unwrap();
         assert_eq!(ping.seen_as, "127.0.0.1");
         assert!(ping.median_us < 1_000_000, "{ping:?}");
+    }
+
+    #[test]
+    fn tasks_resolve_names() {
+        let task = TaskClient::new(task(), None);
+        let found = task.resolve("localhost").unwrap();
+        assert!(found.iter().all(|ip| ip.is_loopback()), "{found:?}");
+        assert!(!found.is_empty());
+        let error = task.resolve("no.such.name.invalid").unwrap_err();
+        assert!(format!("{error:#}").contains("no.such.name"), "{error:#}");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Task {
     pub address: SocketAddr,
     /// Client of the task.
     pub client: TaskClient,
+    /// Mesos launched it, so the name server knows it.
+    pub has_name: bool,
 }
 
 /// All tasks of the demo; dropping them ends the tasks.
@@ -50,7 +52,7 @@ impl Tasks {
             wait::until(&format!("{name} to listen"), limit, || {
                 client.report().map(Some)
             })?;
-            tasks.add(&name, &format!("{} (Docker)", agent.name()), client);
+            tasks.add(&name, &format!("{} (Docker)", agent.name()), client, false);
         }
         Ok(tasks)
     }
@@ -71,7 +73,7 @@ impl Tasks {
                 let host = agent.host().context("an agent without a host")?;
                 let config = cni_config(&agent.dir().join("cni"))?;
                 let container = Container::attach(cluster.run(), host, name, &config)?;
-                tasks.add(name, agent.name(), container.client());
+                tasks.add(name, agent.name(), container.client(), false);
                 tasks.containers.push(container);
             }
             return Ok(tasks);
@@ -84,20 +86,26 @@ impl Tasks {
         for (name, agent) in &names {
             let address = framework.wait_running(name, limit)?.address()?;
             let netns = agent.host().map(|host| host.netns().clone());
-            tasks.add(name, agent.name(), TaskClient::new(address, netns));
+            tasks.add(name, agent.name(), TaskClient::new(address, netns), true);
         }
         tasks.framework = Some(framework);
         Ok(tasks)
     }
 
-    fn add(&mut self, name: &str, agent: &str, client: TaskClient) {
+    fn add(&mut self, name: &str, agent: &str, client: TaskClient, has_name: bool) {
         let (name, agent) = (name.to_owned(), agent.to_owned());
         self.list.push(Task {
             name,
             agent,
             address: client.address(),
             client,
+            has_name,
         });
+    }
+
+    /// Returns the tasks that have names.
+    pub fn with_names(&self) -> Vec<&Task> {
+        self.list.iter().filter(|task| task.has_name).collect()
     }
 
     /// Returns all tasks, in the order of their numbers.

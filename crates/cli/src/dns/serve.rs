@@ -19,6 +19,7 @@ const NOT_STARTED: u8 = 1;
 
 /// Options of the server.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Options {
     #[command(flatten)]
     server: ServerOptions,

@@ -33,7 +33,7 @@ pub fn definition(file: &str) -> Value {
 /// A running cluster with its engine.
 pub struct Bed {
     // Dropped before its host.
-    engine: Option<Engine>,
+    _engine: Option<Engine>,
     pub cluster: Cluster,
 }
 
@@ -75,7 +75,10 @@ impl Bed {
         cluster.start_all().unwrap();
         cluster.wait_mesos(LIMIT).unwrap();
         cluster.wait_overlays(LIMIT).unwrap();
-        Some(Bed { engine, cluster })
+        Some(Bed {
+            _engine: engine,
+            cluster,
+        })
     }
 
     /// Returns the first agent, on which all examples run.
@@ -119,11 +122,6 @@ impl Bed {
         let path = format!("/master/tasks?task_id={id}");
         let tasks = self.cluster.master.client().get(&path).unwrap();
         tasks.json().unwrap()["tasks"][0].clone()
-    }
-
-    /// Returns true if the cluster has an engine.
-    pub fn has_engine(&self) -> bool {
-        self.engine.is_some()
     }
 }
 

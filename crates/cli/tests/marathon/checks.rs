@@ -105,6 +105,23 @@ fn a_task_that_is_not_healthy_is_killed() {
         assert_eq!(end.state, "TASK_KILLED", "{file} {protocol}: {end:?}");
         assert_eq!(end.healthy, Some(false), "{file} {protocol}: {end:?}");
     }
+    // The check is at the address of loopback, so an app that listens elsewhere is not healthy.
+    let mut app = definition("app-mesos.json");
+    app["cmd"] = "python3 -m http.server 8080 --bind $MESOS_CONTAINER_IP".into();
+    for (key, seconds) in [("gracePeriodSeconds", 3), ("intervalSeconds", 1)] {
+        app["healthChecks"][0][key] = seconds.into();
+    }
+    let instance = marathon.launch(&app, &bed.agent().ip(), LIMIT).unwrap();
+    let task = marathon.wait_running(&instance, LIMIT).unwrap().remove(0);
+    bed.wait_answer(task.ips[0], 8080);
+    let end = marathon
+        .framework()
+        .wait_ended(&instance.tasks[0], LIMIT)
+        .unwrap();
+    assert_eq!(
+        (end.state.as_str(), end.healthy),
+        ("TASK_KILLED", Some(false))
+    );
     // The pod's other container goes with the one that is not healthy.
     let mut pod = definition("pod-two-containers.json");
     pod["containers"][0]["healthCheck"] = json!({

@@ -5,52 +5,48 @@ use std::net::IpAddr;
 use anyhow::ensure;
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use testbed::framework::{Framework, TaskState};
+use testbed::framework::{Framework, TaskNetwork, TaskState};
 use testbed::marathon::{Instance, Marathon};
 use testbed::wait;
 
 use crate::bed::{Bed, LIMIT, Master, definition, netns};
+use crate::names::NameServer;
 use crate::readme::{On, ROWS, Row};
 
 #[test]
-fn every_example_runs_with_its_address_and_health() {
-    let test = "every_example_runs_with_its_address_and_health";
+fn every_example_runs_with_its_address_health_and_names() {
+    let test = "every_example_runs_with_its_address_health_and_names";
     let Some(bed) = Bed::start(test, Master::OnTheOverlays, true) else {
         return;
     };
-    assert!(bed.has_engine());
+    let names = NameServer::start(&bed);
     let marathon = Marathon::subscribe(bed.cluster.master.client()).unwrap();
     let agent = bed.agent().ip();
     // All at once; some take seconds until their first check.
-    let launched: Vec<(&Row, Instance)> = ROWS
-        .iter()
-        .map(|row| {
-            (
-                row,
-                marathon
-                    .launch(&definition(row.file), &agent, LIMIT)
-                    .unwrap(),
-            )
-        })
-        .collect();
+    let launch = |row: &'static Row| {
+        let launched = marathon.launch(&definition(row.file), &agent, LIMIT);
+        (row, launched.unwrap())
+    };
+    let launched: Vec<(&Row, Instance)> = ROWS.iter().map(launch).collect();
     for (row, instance) in &launched {
         let tasks = marathon.wait_running(instance, LIMIT);
         let tasks = tasks.unwrap_or_else(|error| panic!("{}: {error:#}", row.file));
-        for task in &tasks {
-            assert_addresses(&bed, row, task);
-        }
-        assert_reachable(&bed, row, instance, &tasks[0]);
+        let networks: Vec<_> = tasks.iter().map(|task| networks(row, task)).collect();
+        // The containers of a pod share them.
+        assert!(networks.iter().all(|other| *other == networks[0]));
+        assert_addresses(&bed, row, &networks[0]);
+        assert_reachable(&bed, row, instance, &networks[0]);
         assert_healthy(&bed, row, &marathon, instance);
+        names.wait_names(&bed, row, &networks[0]);
     }
-    let id = |file: &str| {
+    let task = |file: &str| {
         let (_, instance) = launched.iter().find(|(row, _)| row.file == file).unwrap();
-        instance.tasks[0].clone()
+        bed.task(&instance.tasks[0])
     };
-    let labels = bed.task(&id("app-labels.json"));
+    let labels = task("app-labels.json");
     let info = &last_status(&labels)["container_status"]["network_infos"][0];
     assert_eq!(info["labels"], definition_labels(), "{info}");
-    let vip = bed.task(&id("app-vip.json"));
-    let port = &vip["discovery"]["ports"]["ports"][0];
+    let port = &task("app-vip.json")["discovery"]["ports"]["ports"][0];
     assert_eq!(port["labels"]["labels"][0]["key"], "VIP_0", "{port}");
 }
 
@@ -68,42 +64,51 @@ fn last_status(task: &Value) -> &Value {
     task["statuses"].as_array().unwrap().last().unwrap()
 }
 
-/// Asserts that a task has addresses on its networks, in their order, and no other ones.
-#[track_caller]
-fn assert_addresses(bed: &Bed, row: &Row, task: &TaskState) {
-    let file = row.file;
-    assert_eq!(task.networks.len(), row.networks.len(), "{file}: {task:?}");
-    let ip = bed.agent().ip().parse::<IpAddr>().unwrap();
-    // The order of a status is that of a hash map.
-    for on in row.networks {
-        let found = task.networks.iter().find(|network| match on {
-            On::Overlay(name) => network.name == *name,
-            On::Bridge | On::Host => true,
-        });
-        let network = found.unwrap_or_else(|| panic!("{file}: no {on:?} in {task:?}"));
-        let ips: Vec<IpAddr> = network.ips().collect();
-        assert!(!ips.is_empty(), "{file}: {task:?}");
-        let bridges: [IpNet; 2] =
-            ["172.31.254.0/24", "172.17.0.0/16"].map(|net| net.parse().unwrap());
-        let inside = |ip_of_task: &IpAddr| match on {
-            On::Overlay(name) => bed.subnets(name).iter().any(|net| net.contains(ip_of_task)),
-            On::Bridge => bridges.iter().any(|net| net.contains(ip_of_task)),
-            On::Host => *ip_of_task == ip,
+/// Returns the addresses of a task by its networks, in the order of the example. (That of a status
+/// is the order of a hash map.)
+fn networks(row: &Row, task: &TaskState) -> Vec<(On, Vec<IpAddr>)> {
+    let count = row.networks.len();
+    assert_eq!(task.networks.len(), count, "{}: {task:?}", row.file);
+    let addresses = |on: &On| {
+        let is_it = |network: &&TaskNetwork| match on.label() {
+            Some(label) => network.name == label,
+            None => true,
         };
-        assert!(ips.iter().all(inside), "{file}: {ips:?} are not on {on:?}");
+        let network = task.networks.iter().find(is_it);
+        let network = network.unwrap_or_else(|| panic!("{}: no {on:?} in {task:?}", row.file));
+        (*on, network.ips().collect())
+    };
+    row.networks.iter().map(addresses).collect()
+}
+
+/// Asserts that addresses belong to their networks.
+#[track_caller]
+fn assert_addresses(bed: &Bed, row: &Row, networks: &[(On, Vec<IpAddr>)]) {
+    let agent: IpNet = format!("{}/32", bed.agent().ip()).parse().unwrap();
+    for (on, ips) in networks {
+        let ranges = match on {
+            On::Overlay(name) => bed.subnets(name),
+            On::MesosBridge => vec!["172.31.254.0/24".parse().unwrap()],
+            On::DockerBridge => vec!["172.17.0.0/16".parse().unwrap()],
+            On::Host => vec![agent],
+        };
+        let inside = |ip: &IpAddr| ranges.iter().any(|range| range.contains(ip));
+        assert!(
+            !ips.is_empty() && ips.iter().all(inside),
+            "{}: {ips:?} are not on {on:?}",
+            row.file
+        );
     }
 }
 
 /// Asserts that the web server answers another host: at the addresses on overlays, and at the port
 /// on the agent's host.
 #[track_caller]
-fn assert_reachable(bed: &Bed, row: &Row, instance: &Instance, task: &TaskState) {
+fn assert_reachable(bed: &Bed, row: &Row, instance: &Instance, networks: &[(On, Vec<IpAddr>)]) {
     let (port, _) = row.port;
-    for network in &task.networks {
-        let on_overlay = row.networks.contains(&On::Overlay("dcos"))
-            || row.networks.contains(&On::Overlay("dcos6"));
-        if on_overlay {
-            network.ips().for_each(|ip| bed.wait_answer(ip, port));
+    for (on, ips) in networks {
+        if matches!(on, On::Overlay(_)) {
+            ips.iter().for_each(|ip| bed.wait_answer(*ip, port));
         }
     }
     let on_host: Vec<u16> = instance.host_ports.iter().flatten().copied().collect();

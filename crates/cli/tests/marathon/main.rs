@@ -4,5 +4,6 @@
 mod bed;
 mod checks;
 mod examples;
+mod names;
 mod pymesos;
 mod readme;

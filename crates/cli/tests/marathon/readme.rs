@@ -9,8 +9,10 @@ use crate::bed::example;
 pub enum On {
     /// An overlay.
     Overlay(&'static str),
-    /// Mesos's or Docker's bridge on the agent's host.
-    Bridge,
+    /// Mesos's bridge on the agent's host.
+    MesosBridge,
+    /// Docker's bridge on the agent's host.
+    DockerBridge,
     /// The agent's host.
     Host,
 }
@@ -99,14 +101,14 @@ pub const ROWS: &[Row] = &[
     row(
         "app-bridge.json",
         "bridge-examples",
-        &[On::Bridge],
+        &[On::MesosBridge],
         (8080, true),
         "HTTP",
     ),
     row(
         "app-docker-bridge.json",
         "docker-bridge-examples",
-        &[On::Bridge],
+        &[On::DockerBridge],
         (8080, true),
         "COMMAND",
     ),
@@ -139,8 +141,17 @@ impl On {
     fn words(self) -> String {
         match self {
             On::Overlay(name) => format!("container on `{name}`"),
-            On::Bridge => "container on the bridge".to_owned(),
+            On::MesosBridge | On::DockerBridge => "container on the bridge".to_owned(),
             On::Host => "agent".to_owned(),
+        }
+    }
+
+    /// Returns the label of the names on this network; `None`: there are none.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            On::Overlay(name) => Some(name),
+            On::MesosBridge => Some("mesos-bridge"),
+            On::DockerBridge | On::Host => None,
         }
     }
 }
@@ -159,20 +170,17 @@ impl Row {
         } else {
             containers.clone()
         };
-        let overlays = self.networks.iter().filter_map(|network| match network {
-            On::Overlay(name) => Some(format!("`{name}`")),
-            _ => None,
-        });
-        let overlays: Vec<String> = overlays.collect();
-        let overlays = if overlays.is_empty() {
+        let labels = self.networks.iter().filter_map(|network| network.label());
+        let labels: Vec<String> = labels.map(|label| format!("`{label}`")).collect();
+        let labels = if labels.is_empty() {
             "–".to_owned()
         } else {
-            overlays.join(", ")
+            labels.join(", ")
         };
         let Row {
             file, task, checks, ..
         } = self;
-        format!("| [{file}]({file}) | `{task}` | {containers} | {auto} | {overlays} | {checks} |")
+        format!("| [{file}]({file}) | `{task}` | {containers} | {auto} | {labels} | {checks} |")
     }
 }
 

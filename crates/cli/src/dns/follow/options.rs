@@ -14,6 +14,7 @@ use crate::connection::ConnectionOptions;
 /// Options of the zones.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Names")]
+#[group(skip)]
 pub struct Options {
     /// Domain of the names. Several of them with commas, or this option several times; the first
     /// one is in the names of addresses.
