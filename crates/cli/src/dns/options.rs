@@ -165,10 +165,7 @@ pub fn config(
     upstream: &UpstreamOptions,
 ) -> Result<Config, String> {
     let listen = match server.listen.is_empty() {
-        true => vec![
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT),
-            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT),
-        ],
+        true => everywhere(),
         false => server.listen.clone(),
     };
     let allowed = match server.allow.is_empty() {
@@ -194,6 +191,15 @@ pub fn config(
         http: server.http.0,
         facts: None,
     })
+}
+
+/// Returns the addresses that stand for all of this host, which can be without IPv6.
+fn everywhere() -> Vec<SocketAddr> {
+    let mut addresses = vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT)];
+    if Path::new("/proc/net/if_inet6").exists() {
+        addresses.push(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT));
+    }
+    addresses
 }
 
 fn read_keys(path: Option<&Path>) -> Result<Keys, String> {
