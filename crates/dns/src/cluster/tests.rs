@@ -373,6 +373,44 @@ fn ranges_can_change() {
     assert_eq!(pointers(&bed), 1);
 }
 
+/// A real master's events: a task runs, another one with a port of the host is started, and the first
+/// one is killed.
+#[test]
+fn recorded_events_become_names() {
+    let recorded = include_bytes!("../../tests/fixtures/events");
+    let mut bed = Bed::new();
+    let (cluster, now) = (&mut bed.cluster, bed.now);
+    events::read_all(&recorded[..], |item| cluster.handle(item, now)).unwrap();
+    bed.apply();
+    assert!(bed.cluster.is_settled());
+    let records = bed.records();
+    let owners: BTreeSet<&str> = records.iter().map(|(owner, _)| owner.as_str()).collect();
+    let instance = owners
+        .iter()
+        .find(|owner| owner.starts_with("9-0-"))
+        .unwrap();
+    for owner in [
+        "found-by.testbed.containerip.d",
+        "found-by.testbed.agentip.d",
+        "found-by.testbed.autoip.d",
+        "found-by.testbed.dcos.overlay.d",
+        "_http._tcp.found-by.testbed.containerip.d",
+        "_http._tcp.found-by.testbed.agentip.d",
+        "_http._tcp.found-by.testbed.autoip.d",
+    ] {
+        assert!(owners.contains(owner), "{owner} in {owners:?}");
+    }
+    assert!(instance.ends_with(".found-by.testbed.containerip.d"));
+    assert!(
+        !owners.iter().any(|owner| owner.contains("before")),
+        "{owners:?}"
+    );
+    let six = |(owner, data): &(String, Data)| {
+        owner == "found-by.testbed.containerip.d" && matches!(data, Data::Aaaa(_))
+    };
+    assert!(records.iter().any(six), "{records:?}");
+}
+
 /// What happens to a cluster.
 #[derive(Clone, Debug)]
 enum Step {
