@@ -41,8 +41,9 @@ const AFTERWARDS: u64 = 300;
 /// The demo starts a real Mesos master and real Mesos agents with the modules, each on a
 /// simulated host (a network namespace with an address on a common underlay). It launches tasks
 /// on the network "dcos": one per agent, another one on the first agent, and one in Docker if
-/// that is installed. It prints the time of a round trip between each two tasks, kills the
-/// master (kill -9), starts it again, and shows that state and traffic survived. Then it deletes
+/// that is installed. It prints the time of a round trip between each two tasks, and their names
+/// with the addresses that one of the containers resolves them to. It kills the master (kill -9),
+/// starts it again, and shows that state, names and traffic survived. Then it deletes
 /// the VXLAN device of a host and measures the time until traffic continues. At the end it asks
 /// the operators' program for the status, and lets it probe the paths to all agents.
 ///
@@ -369,6 +370,10 @@ impl Demo {
             format!("  {m}curl http://{}/overlay-master/state", master.address()),
             format!("  {a}curl http://{}/overlay-agent/overlay", agent.address()),
         ];
+        if self.names.is_some() {
+            let name = names::of("task1");
+            lines.push(format!("  {a}busybox nslookup {name} {}", master.ip()));
+        }
         if agent.host().is_some() {
             lines.push(format!("  {a}ip route"));
             lines.push(format!("  {a}bridge fdb show dev vtep1024"));
