@@ -251,12 +251,13 @@ static mo_bytes lendHeader(const Option<std::string>& value)
 
 void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
 {
-  const std::string path = withoutTrailingSlash(r.url.path);
+  const std::string path = r.url.path;
   const Option<std::string> accept = r.headers.get("Accept");
   const Option<std::string> host = r.headers.get("Host");
   const Option<std::string> origin = r.headers.get("Origin");
   const Option<std::string> fetchSite = r.headers.get("Sec-Fetch-Site");
   const Option<std::string> contentType = r.headers.get("Content-Type");
+  const Option<std::string> noneMatch = r.headers.get("If-None-Match");
   const Option<std::string> client =
     r.client.isSome() ? toString(sockaddr_storage(r.client.get())) : None();
   std::vector<mo_pair> query;
@@ -278,6 +279,7 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
   request.sec_fetch_site = lendHeader(fetchSite);
   request.content_type = lendHeader(contentType);
   request.client = lendHeader(client);
+  request.if_none_match = lendHeader(noneMatch);
 
   const mo_result result = mo_node_request(node_, &request);
   if (result == MO_OK || result == MO_PANIC) {

@@ -59,7 +59,7 @@ extern "C" {
 #endif
 
 /* Major version << 16 | minor version. */
-#define MO_ABI_VERSION 0x00010004u
+#define MO_ABI_VERSION 0x00010005u
 
 /* ------------------------------------------------------------------ values */
 
@@ -232,6 +232,9 @@ typedef struct mo_request {
    * if a TCP socket of this process is its connection and the caller supports
    * mo_respond.file; `ptr` is NULL otherwise. */
   mo_bytes client;
+
+  /* Since version 1.5. The If-None-Match header; `ptr` is NULL without one. */
+  mo_bytes if_none_match;
 } mo_request;
 
 /* An HTTP request arrived. If this returns MO_OK or MO_PANIC it is answered by exactly

@@ -227,6 +227,7 @@ impl Driver {
             },
             content_type: query,
             client: query,
+            if_none_match: query,
         };
         // SAFETY: the node is alive, and all pointers are valid.
         unsafe { mo_node_request(self.node, &raw const request) }

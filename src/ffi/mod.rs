@@ -242,6 +242,7 @@ pub unsafe extern "C" fn mo_node_request(
                     origin: header(request.origin)?,
                     sec_fetch_site: header(request.sec_fetch_site)?,
                     content_type: header(request.content_type)?,
+                    if_none_match: header(request.if_none_match)?,
                 },
                 // The machine refuses a longer one.
                 body: Bytes::copy_from_slice(prefix(bytes(request.body)?, MAX_BODY + 1)),

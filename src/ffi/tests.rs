@@ -184,6 +184,7 @@ fn request(id: u64) -> MoRequest {
         sec_fetch_site: NO_BYTES,
         content_type: NO_BYTES,
         client: NO_BYTES,
+        if_none_match: NO_BYTES,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 
 /// `MO_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 0x0001_0004;
+pub const ABI_VERSION: u32 = 0x0001_0005;
 /// `MO_NEVER`.
 pub const NEVER: u64 = u64::MAX;
 /// `MO_ENDPOINT_WRITES`.
@@ -139,6 +139,7 @@ pub struct MoRequest {
     pub sec_fetch_site: MoBytes,
     pub content_type: MoBytes,
     pub client: MoBytes,
+    pub if_none_match: MoBytes,
 }
 
 /// `mo_none`.

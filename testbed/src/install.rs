@@ -106,6 +106,13 @@ pub const HOSTS: &[Requirement] = &[
     },
 ];
 
+/// Requirements of asking name servers.
+pub const DNS: &[Requirement] = &[Requirement {
+    kind: Kind::Program("dig"),
+    package: "bind9-dnsutils",
+    purpose: "to ask the name server",
+}];
+
 /// Statically linked busybox.
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -276,6 +283,20 @@ pub const JQ: &[Requirement] = &[Requirement {
     package: "jq",
     purpose: "to run the filters in the documentation",
 }];
+
+/// Requirements of showing the page in a browser.
+pub const BROWSER: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("chromium"),
+        package: "chromium",
+        purpose: "to show the page",
+    },
+    Requirement {
+        kind: Kind::Program("chromedriver"),
+        package: "chromium-driver",
+        purpose: "to drive the browser",
+    },
+];
 
 /// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {

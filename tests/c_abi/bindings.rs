@@ -104,6 +104,7 @@ structures! {
         size = size, id = id, method = method, path = path, query = query,
         query_count = query_count, accept = accept, body = body, host = host, origin = origin,
         sec_fetch_site = sec_fetch_site, content_type = content_type, client = client,
+        if_none_match = if_none_match,
     }
     mo_none = MoNone { deadline_ms = deadline_ms }
     mo_send = MoSend { to = to, name = name, body = body }

@@ -110,6 +110,9 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     if let Err(error) = install::ensure(install::JQ) {
         eprintln!("cannot run the filters in the documentation: {error:#}");
     }
+    if let Err(error) = install::ensure(install::BROWSER) {
+        eprintln!("cannot run a browser: {error:#}");
+    }
     if let Err(error) = install::ensure(install::BINDGEN) {
         eprintln!("cannot load libclang: {error:#}");
     }

@@ -182,6 +182,7 @@ fn requests_are_converted() {
         origin: lend("null"),
         sec_fetch_site: lend("cross-site"),
         content_type: lend("text/plain"),
+        if_none_match: lend("\"1\""),
         ..request(7)
     };
     // SAFETY: every pointer is alive.
@@ -197,6 +198,7 @@ fn requests_are_converted() {
             origin: Some("null".into()),
             sec_fetch_site: Some("cross-site".into()),
             content_type: Some("text/plain".into()),
+            if_none_match: Some("\"1\"".into()),
         },
         body: Bytes::from_static(b"body"),
     };

@@ -80,6 +80,11 @@ const GROUPS: &[Group] = &[
         "Mesos, root*, Docker",
     ),
     group(
+        "dns",
+        "names of tasks by the program",
+        "Mesos, root*, Docker, dig",
+    ),
+    group(
         "marathon",
         "examples for Marathon, and another framework",
         "Mesos, root*, Docker",
@@ -101,6 +106,7 @@ const GROUPS: &[Group] = &[
     group("sdk", "modules built with the SDK", "Mesos, cmake"),
     group("dcos", "DC/OS's package of modules", "Mesos, root*, cmake"),
     group("mesos", "modules in real Mesos", "Mesos, root*, Docker"),
+    group("page", "the page in a browser", "Mesos, root*, Chromium"),
     group("cluster", "the test bed: clusters", "Mesos, root*"),
     group("monitor", "the test bed: events of the kernel", "root*"),
     group("port_mapper", "the test bed: a CNI plugin", "root*"),

@@ -11,7 +11,7 @@ use super::overlay::{self, Definition, Draft, parse_net};
 use super::reader::{Field, Invalid, Object, Parsed, Reported, Strictness, read};
 use super::{
     AgentAddresses, AuthenticateHttp, MasterConfig, Network, NetworkTexts, ZkConfig,
-    agent_admission, duration, path, zk,
+    agent_admission, dns_domain, duration, path, zk,
 };
 use crate::host_api::desired::Mac;
 use crate::util::special_purpose;
@@ -25,6 +25,7 @@ const KEYS: &[&str] = &[
     "agent_addresses",
     "agent_lease",
     "agent_confirmation",
+    "dns_domain",
     authentication::KEYS[0],
     authentication::KEYS[1],
 ];
@@ -62,6 +63,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError
         let authentication = Authentication::read_for_master(top);
         let agent_addresses = AgentAddresses::read(top);
         let agent_lease = agent_admission::lease(top);
+        let dns_domain = dns_domain::read(top);
         Ok(MasterConfig {
             network: network?,
             zk: zk?,
@@ -71,6 +73,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError
             authentication: authentication?,
             agent_addresses: agent_addresses?,
             agent_lease: agent_lease?,
+            dns_domain: dns_domain?,
         })
     })
 }

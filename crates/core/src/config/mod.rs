@@ -4,6 +4,7 @@
 pub mod agent;
 mod agent_admission;
 pub mod authentication;
+mod dns_domain;
 mod duration;
 mod error;
 pub mod master;
@@ -111,6 +112,8 @@ pub struct MasterConfig {
     pub authentication: Authentication,
     /// `agent_addresses`: the agents that are served.
     pub agent_addresses: AgentAddresses,
+    /// `dns_domain`: the domain of the containers' names, which the page shows.
+    pub dns_domain: String,
     /// `agent_lease`: the time without contact after which the allocation of an agent may be
     /// reassigned. Never if `None`.
     pub agent_lease: Option<Duration>,

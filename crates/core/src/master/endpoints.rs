@@ -41,6 +41,14 @@ pub enum Route {
     ChangeOverlay,
     /// Removes an overlay.
     RemoveOverlay,
+    /// Returns networks and numbers of agents.
+    Overview,
+    /// Returns some agents.
+    Agents,
+    /// Returns the page.
+    Page,
+    /// Returns a file of the page.
+    PageFile,
 }
 
 /// The endpoints of a master.
@@ -53,6 +61,44 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
         help: "Networks and allocations as JSON, as they are stored in the replicated log, and the status of the \
                agents. `?jsonp=f` wraps the answer in a call of `f`.\n\n\
                503 and a sentence if this master does not lead, or has not read the log yet.",
+    },
+    Endpoint {
+        path: "/overlay-master/ui",
+        methods: &[("GET", Route::Page)],
+        access: Access::Readers,
+        title: "A page that shows the networks, their agents and their containers.",
+        help: "For browsers: `http://<master>:5050/overlay-master/ui`. Every master has the page; what it shows \
+               comes from the leading one, and from Mesos's own `/tasks`.",
+    },
+    Endpoint {
+        path: "/overlay-master/ui/<name>",
+        methods: &[("GET", Route::PageFile)],
+        access: Access::Readers,
+        title: "The files of the page.",
+        help: "Scripts and styles that the page loads.",
+    },
+    Endpoint {
+        path: "/overlay-master/overview",
+        methods: &[("GET", Route::Overview)],
+        access: Access::Readers,
+        title: "The networks, and numbers of their agents.",
+        help: "JSON: `overlays` as at `/overlay-master/overlays`, with how many agents of each are `connected` and \
+               `failing`; `agents` has the numbers of all agents; `problems` of the cluster; `dns_domain`. The \
+               answer has an `ETag`.\n\n\
+               503 and a sentence if this master does not lead, or has not read the log yet.",
+    },
+    Endpoint {
+        path: "/overlay-master/agents",
+        methods: &[("GET", Route::Agents)],
+        access: Access::Readers,
+        title: "Some of the agents.",
+        help: "`agents` as at `/overlay-master/state`. `?network=dcos` selects those with a subnet of an overlay, \
+               `?agent=10.0.0.1,10.0.0.2` these, `?status=` those that are `connected`, `disconnected` or `failing`, \
+               `?q=9.0.1.7` the one that has the address, and `?q=` with a part of an address or an error those that \
+               contain it. `limit` (100, at most 1000) and `offset` choose a part of them; `matched` is how many \
+               there are, `total` the number of all agents. The answer has an `ETag`, in which ages do not count.\n\n\
+               400 if the query is malformed; 503 and a sentence if this master does not lead, or has not read \
+               the log yet.",
     },
     Endpoint {
         path: "/overlay-master/agents/delete",

@@ -38,6 +38,7 @@ use writer::Writer;
 
 mod address;
 mod admission;
+mod agent_query;
 mod answers;
 mod bridges;
 mod challenges;
@@ -56,6 +57,8 @@ mod metrics;
 mod networks;
 mod notices;
 mod overlays;
+mod overview;
+mod page;
 mod peers;
 mod pending;
 mod pushes;
@@ -224,6 +227,7 @@ impl Master {
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             me: self.me.address.ip(),
+            dns_domain: &self.config.dns_domain,
             release: self.release.as_deref(),
             out: &mut self.out,
         };
@@ -379,6 +383,7 @@ impl Master {
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             me: self.me.address.ip(),
+            dns_domain: &self.config.dns_domain,
             release: self.release.as_deref(),
             out: &mut self.out,
         };

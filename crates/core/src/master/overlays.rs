@@ -27,7 +27,7 @@ pub fn overlays_json(ledger: &Ledger) -> Vec<u8> {
     let none = Holders::default();
     let overlays = names
         .into_iter()
-        .filter_map(|name| overlay(ledger, name, holders.get(name).unwrap_or(&none), None));
+        .filter_map(|name| with_holders(ledger, name, holders.get(name).unwrap_or(&none), None));
     views::overlays(networks.revision, overlays)
 }
 
@@ -40,7 +40,7 @@ pub fn overlay_json(
 ) -> Option<Vec<u8>> {
     let holders = holders(ledger);
     let none = Holders::default();
-    let overlay = overlay(ledger, name, holders.get(name).unwrap_or(&none), before);
+    let overlay = with_holders(ledger, name, holders.get(name).unwrap_or(&none), before);
     overlay.map(|overlay| views::overlay(&overlay))
 }
 
@@ -55,30 +55,45 @@ fn holders(ledger: &Ledger) -> BTreeMap<&str, Holders> {
     holders
 }
 
-fn overlay<'a>(
+fn with_holders<'a>(
     ledger: &'a Ledger,
     name: &'a str,
     holders: &Holders,
     before: Option<&'a proto::OverlayInfo>,
 ) -> Option<Overlay<'a>> {
+    let overlay = describe(ledger, name, holders.len(), before)?;
+    let is_drained = !["draining", "orphaned"].contains(&overlay.state);
+    let holders = holders.iter().filter(|_| !is_drained);
+    Some(Overlay {
+        holders: holders.map(ToString::to_string).collect(),
+        ..overlay
+    })
+}
+
+/// Describes an overlay that this number of agents have, without naming them. `None` if it is
+/// unknown; `before` is as for [`overlay_json`].
+pub fn describe<'a>(
+    ledger: &'a Ledger,
+    name: &'a str,
+    agents: usize,
+    before: Option<&'a proto::OverlayInfo>,
+) -> Option<Overlay<'a>> {
     let networks = &ledger.committed().networks;
-    let state = networks.overlay_state(name, !holders.is_empty());
+    let state = networks.overlay_state(name, agents > 0);
     let state = state.or(before.map(|_| OverlayState::Removed))?;
     let in_force = networks.overlay(name);
     let configured = networks.configured(name);
-    let is_drained = !matches!(state, OverlayState::Draining | OverlayState::Orphaned);
     Some(Overlay {
         agent_subnets: in_force.map(|_| ledger.capacity(Some(name))),
-        agents: holders.len(),
+        agents,
+        connected: None,
+        container_addresses: None,
         error: networks.conflict(name),
+        failing: None,
         file: configured
             .filter(|overlay| in_force.map(Definition::config) != Some(overlay.config()))
             .map(Definition::info),
-        holders: holders
-            .iter()
-            .filter(|_| !is_drained)
-            .map(ToString::to_string)
-            .collect(),
+        holders: Vec::new(),
         info: networks.last_known(name).or(before),
         name,
         source: match (networks.override_of(name), configured) {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::agent_query::AgentQuery;
 use super::endpoints;
 use super::endpoints::{Route, Routed};
-use super::{Master, Phase, networks, overlays};
+use super::{Master, Phase, networks, overlays, page};
 use crate::metrics::PROMETHEUS;
+use crate::protocol::versions::Version;
 use crate::protocol::views;
 use crate::{Request, Response};
 
@@ -25,6 +27,11 @@ impl Master {
                 let response = Response::ok(PROMETHEUS, self.numbers().to_prometheus());
                 self.out.respond(request.id, response);
             }
+            Route::Page => self.out.respond(request.id, page::page(request)),
+            Route::PageFile => {
+                let response = page::file(routed.name, request);
+                self.out.respond(request.id, response);
+            }
             _ => self.handle_leader_request(request, routed),
         }
     }
@@ -40,7 +47,21 @@ impl Master {
         };
         let Routed { route, name, jsonp } = routed;
         match route {
-            Route::Health | Route::Metrics => {}
+            Route::Health | Route::Metrics | Route::Page | Route::PageFile => {}
+            Route::Overview => {
+                let overview = leadership.overview_json(&parts);
+                let response = Response::json(overview, jsonp.as_deref());
+                let known = request.headers.if_none_match.as_deref();
+                let version = Version::of(&response.body);
+                parts.out.respond(id, version.apply(known, response));
+            }
+            Route::Agents => {
+                let response = match AgentQuery::parse(&request.query) {
+                    Ok(query) => leadership.agents(&parts, &query, request, jsonp.as_deref()),
+                    Err(response) => response,
+                };
+                parts.out.respond(id, response);
+            }
             Route::State => {
                 let state = leadership.state_json(&parts);
                 parts

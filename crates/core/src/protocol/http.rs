@@ -26,7 +26,7 @@ const MAX_FUNCTION: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// Headers of a request that show its origin, and the type of its body.
+/// Headers of a request that show its origin, the type of its body, and what the client has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHeaders {
     /// `Host`: the address of this server, as the client has it.
@@ -37,6 +37,8 @@ pub struct RequestHeaders {
     pub sec_fetch_site: Option<String>,
     /// `Content-Type` of the body.
     pub content_type: Option<String>,
+    /// `If-None-Match`: the versions of the answer that the client has.
+    pub if_none_match: Option<String>,
 }
 
 /// A request for an endpoint.

@@ -9,5 +9,6 @@ pub mod reports;
 pub mod routes;
 pub mod session;
 pub mod upid;
+pub mod versions;
 pub mod views;
 pub mod wire_limits;

@@ -8,6 +8,7 @@ use overlay_core::master::Master;
 use overlay_core::proto::internal::{
     AgentNetworkConfig, PeersVersion, RegisterAgentMessage, UpdatePeersMessage,
 };
+use overlay_core::protocol::http::RequestHeaders;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{
     Effect, Input, Io, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
@@ -147,6 +148,19 @@ impl Driver {
         self.responses.pop().expect("no answer")
     }
 
+    /// Returns the answer to a GET request of a client that has this version of the answer.
+    pub fn get_unless(&mut self, path: &str, version: &str) -> Response {
+        let headers = RequestHeaders {
+            if_none_match: Some(version.to_owned()),
+            ..RequestHeaders::default()
+        };
+        self.input(Input::Request(Request {
+            headers,
+            ..request("GET", path, &[], Bytes::new())
+        }));
+        self.responses.pop().expect("no answer")
+    }
+
     /// Returns the answer to a POST request.
     pub fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Response {
         self.request_with_body("POST", path, &[], body.into());
@@ -159,22 +173,26 @@ impl Driver {
     }
 
     fn request_with_body(&mut self, method: &str, path: &str, query: &[(&str, &str)], body: Bytes) {
-        self.input(Input::Request(Request {
-            id: RequestId(1),
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
-            accept: None,
-            headers: Default::default(),
-            body,
-        }));
+        self.input(Input::Request(request(method, path, query, body)));
     }
 
     /// Returns the state endpoint's JSON.
     pub fn state(&mut self) -> Value {
         serde_json::from_slice(&self.get("/overlay-master/state", &[]).body).unwrap()
+    }
+}
+
+fn request(method: &str, path: &str, query: &[(&str, &str)], body: Bytes) -> Request {
+    Request {
+        id: RequestId(1),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+        accept: None,
+        headers: RequestHeaders::default(),
+        body,
     }
 }

@@ -7,6 +7,7 @@ mod endpoints;
 mod format;
 mod garbage;
 mod metrics;
+mod page;
 mod predecessor_log;
 mod scale;
 mod transcript_runner;

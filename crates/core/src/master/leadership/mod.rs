@@ -5,20 +5,23 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::agent_query::{AgentQuery, Selection};
 use super::answers::PendingAnswers;
 use super::confirmed::{ConfirmedAgents, second_agent};
 use super::counters::Outbox;
 use super::hosts::Hosts;
 use super::leases::Leases;
 use super::ledger::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
+use super::overview::Numbers;
 use super::peers::{Peers, Subscription};
 use super::pushes::UnconfirmedPushes;
 use super::recovery::Recovery;
 use super::sessions::Sessions;
 use super::writer::{Writer, WrittenBatch};
 use crate::proto::internal::PeersVersion;
+use crate::protocol::versions::Version;
 use crate::protocol::views;
-use crate::{Level, Time};
+use crate::{Level, Request, Response, Time};
 
 mod departures;
 mod overlay_changes;
@@ -39,6 +42,8 @@ pub struct MasterParts<'a> {
     pub writer: &'a mut Writer,
     /// The address of this master.
     pub me: IpAddr,
+    /// `dns_domain`: the domain of the containers' names.
+    pub dns_domain: &'a str,
     /// The release of this master's module.
     pub release: Option<&'a str>,
     /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
@@ -141,10 +146,67 @@ impl Leadership {
         });
         let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
         let network = committed.networks.network.to_wire();
-        let mut problems = self.hosts(parts.me, sessions).problems();
-        let seconds = parts.confirmed.second_agents(now);
-        problems.extend(seconds.map(|(second, first)| second_agent(second, first)));
+        let problems = self.problems(parts);
         views::state(&network, capacity, agents, &problems, parts.release)
+    }
+
+    /// Returns the networks with numbers of their agents, as JSON.
+    pub fn overview_json(&self, parts: &MasterParts<'_>) -> Vec<u8> {
+        let numbers = Numbers::count(&self.ledger, parts.sessions);
+        let networks = &self.ledger.committed().networks;
+        let network = networks.network.to_wire();
+        let overview = views::Overview {
+            agents: numbers.all,
+            dns_domain: parts.dns_domain,
+            lease_seconds: parts.lease.map(|lease| lease.as_secs()),
+            network: views::NetworkConfig::without_overlays(&network, self.ledger.capacity(None)),
+            overlays: numbers.overlays(&self.ledger),
+            problems: &self.problems(parts),
+            release: parts.release,
+            revision: networks.revision,
+        };
+        overview.to_json()
+    }
+
+    /// Returns the agents that a query selects. Ages are no part of the answer's version.
+    pub fn agents(
+        &self,
+        parts: &MasterParts<'_>,
+        query: &AgentQuery,
+        request: &Request,
+        jsonp: Option<&str>,
+    ) -> Response {
+        let sessions = &*parts.sessions;
+        let Selection { shown, matched } = query.select(&self.ledger, sessions);
+        let extent = views::Extent {
+            matched,
+            offset: query.offset,
+            total: self.ledger.committed().agents.len(),
+        };
+        let list = |has_ages: bool| {
+            let agents = shown.iter().map(|(ip, agent)| {
+                let session = sessions.get(*ip);
+                let presence = session.map(|session| session.presence(parts.out.now()));
+                let mut presence = presence.unwrap_or_default();
+                if !has_ages {
+                    presence.remove_ages();
+                }
+                let state = move |name: &str| session.and_then(|session| session.state(name));
+                views::Agent::new(*ip, &agent.json, presence, state)
+            });
+            views::agent_list(agents, extent)
+        };
+        let response = Response::json(list(true), jsonp);
+        let known = request.headers.if_none_match.as_deref();
+        Version::of(&list(false)).apply(known, response)
+    }
+
+    /// Returns what is wrong with the cluster as a whole.
+    fn problems(&self, parts: &MasterParts<'_>) -> Vec<String> {
+        let mut problems = self.hosts(parts.me, parts.sessions).problems();
+        let seconds = parts.confirmed.second_agents(parts.out.now());
+        problems.extend(seconds.map(|(second, first)| second_agent(second, first)));
+        problems
     }
 
     /// Returns the hosts of the cluster. `me` is the address of this master.

@@ -170,6 +170,12 @@ impl Ledger {
             .map(|record| &record.content.allocation)
     }
 
+    /// Returns the allocations of all agents, in the order of their addresses.
+    pub fn allocations(&self) -> impl Iterator<Item = (Ipv4Addr, &Allocation)> {
+        let records = self.records.iter();
+        records.map(|(ip, record)| (*ip, &record.content.allocation))
+    }
+
     /// Returns whether agents hold subnets of an overlay that is not in force.
     pub fn is_draining(&self, overlay: &str) -> bool {
         self.drain_holders.has(overlay)

@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::messages::{AgentOverlayInfo, OverlayState};
 use super::{to_bytes, write};
+use crate::host_api::usage::assignable;
 use crate::proto;
 use crate::proto::agent_overlay_info::State;
 
@@ -15,6 +17,7 @@ use crate::proto::agent_overlay_info::State;
 pub struct AgentJson {
     configuration_attempts: Option<u32>,
     overlays: Box<[OverlayJson]>,
+    addresses: Box<str>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -24,6 +27,8 @@ struct OverlayJson {
     text: Box<str>,
     /// The offset in `text` where `state` belongs, after a comma.
     state_at: usize,
+    /// The number of addresses that containers can have.
+    capacity: u64,
 }
 
 impl AgentJson {
@@ -32,13 +37,57 @@ impl AgentJson {
         AgentJson {
             configuration_attempts: info.configuration_attempts,
             overlays: info.overlays.iter().map(OverlayJson::new).collect(),
+            addresses: addresses(info).into(),
         }
+    }
+
+    /// Returns the agent's overlays, each with the number of addresses that containers can have:
+    /// IPv4 addresses if it has any.
+    pub fn capacities(&self) -> impl Iterator<Item = (&str, u64)> {
+        let overlays = self.overlays.iter();
+        overlays.map(|overlay| (overlay.name.as_ref(), overlay.capacity))
+    }
+
+    /// Returns the addresses of the agent's VTEP and its subnets in small letters, for searches.
+    pub fn addresses(&self) -> &str {
+        &self.addresses
     }
 
     /// Returns the names of the agent's overlays.
     pub fn overlays(&self) -> impl Iterator<Item = &str> {
         self.overlays.iter().map(|overlay| overlay.name.as_ref())
     }
+}
+
+/// Returns the number of addresses in an overlay's bridges, of IPv4 or else of IPv6.
+fn capacity(overlay: &proto::AgentOverlayInfo) -> u64 {
+    let bridges = || {
+        let both = [&overlay.mesos_bridge, &overlay.docker_bridge];
+        both.into_iter().flatten()
+    };
+    let count = |net: Option<&String>| -> u128 {
+        let net = net.and_then(|net| net.parse::<IpNet>().ok());
+        net.map(assignable).unwrap_or_default()
+    };
+    let v4: u128 = bridges().map(|bridge| count(bridge.ip.as_ref())).sum();
+    let v6 = || bridges().map(|bridge| count(bridge.ip6.as_ref()));
+    let all = match v4 {
+        0 => v6().fold(0, u128::saturating_add),
+        v4 => v4,
+    };
+    u64::try_from(all).unwrap_or(u64::MAX)
+}
+
+fn addresses(info: &proto::AgentInfo) -> String {
+    let vxlan = info.overlays.iter().find_map(|o| o.backend.vxlan.as_ref());
+    let vtep = vxlan.into_iter().flat_map(|vxlan| {
+        let texts = [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()];
+        texts.into_iter().chain([Some(&vxlan.vtep_mac)]).flatten()
+    });
+    let subnets = info.overlays.iter();
+    let subnets = subnets.flat_map(|overlay| overlay.subnet.iter().chain(&overlay.subnet6));
+    let texts: Vec<&str> = vtep.chain(subnets).map(String::as_str).collect();
+    texts.join(" ").to_lowercase()
 }
 
 impl OverlayJson {
@@ -60,6 +109,7 @@ impl OverlayJson {
             name: overlay.info.name.as_str().into(),
             text: text.into(),
             state_at,
+            capacity: capacity(overlay),
         }
     }
 
@@ -119,6 +169,16 @@ pub struct Presence<'a> {
     pub authentication: Option<String>,
     /// Release of the agent's module, if it says so.
     pub release: Option<&'a str>,
+}
+
+impl Presence<'_> {
+    /// Sets all ages to zero.
+    pub fn remove_ages(&mut self) {
+        self.since_seconds = self.since_seconds.map(|_| 0);
+        if let Some(error) = &mut self.last_error {
+            error.seconds_ago = 0;
+        }
+    }
 }
 
 /// An error of an agent.

@@ -4,22 +4,26 @@
 //! unset fields and empty lists never, no white space. Serde keeps the order of the fields of a
 //! struct, so they are in alphabetical order, too.
 
+mod agent_list;
 mod agents;
 mod health;
 mod messages;
 mod overlays;
+mod overview;
 mod own_agent;
 mod peers;
 mod state;
 
 use serde::Serialize;
 
+pub use agent_list::{Extent, agent_list};
 pub use agents::{Agent, AgentJson, LastError, Presence};
 pub use health::Health;
 pub use overlays::{Overlay, overlay, overlays};
+pub use overview::{AgentNumbers, Overview};
 pub use own_agent::{AgentDetails, agent};
 pub use peers::peers;
-pub use state::state;
+pub use state::{NetworkConfig, state};
 
 fn to_bytes(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();

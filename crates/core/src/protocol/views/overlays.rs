@@ -35,9 +35,19 @@ pub struct Overlay<'a> {
     pub agent_subnets: Option<Capacity>,
     /// The number of agents that have it.
     pub agents: usize,
+    /// The number of connected agents that have it, if they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<usize>,
+    /// The number of addresses that containers can have on these agents, if it was counted. Of
+    /// IPv4, if the overlay has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_addresses: Option<u64>,
     /// The reason why an overlay of the configuration is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
+    /// The number of agents that report an error of it, if they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<usize>,
     /// The configured definition, if another one is in force.
     #[serde(
         skip_serializing_if = "Option::is_none",

@@ -23,13 +23,10 @@ pub fn state<'a>(
         agent_subnets: Some(capacity(Some(&overlay.name))),
         ..OverlayInfo::from(overlay)
     };
+    let overlays = network.overlays.iter().map(overlay).collect();
     let network = NetworkConfig {
-        overlays: network.overlays.iter().map(overlay).collect(),
-        vtep_mac_oui: &network.vtep_mac_oui,
-        vtep_mtu: network.vtep_mtu,
-        vtep_subnet: &network.vtep_subnet,
-        vtep_subnet6: network.vtep_subnet6.as_deref(),
-        vteps: capacity(None),
+        overlays,
+        ..NetworkConfig::without_overlays(network, capacity(None))
     };
     // An agent with one overlay takes about 400 bytes.
     let mut out = Vec::with_capacity(1000 + 512 * agents.size_hint().0);
@@ -56,8 +53,9 @@ pub fn state<'a>(
     out
 }
 
+/// The networks.
 #[derive(Serialize)]
-struct NetworkConfig<'a> {
+pub struct NetworkConfig<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     overlays: Vec<OverlayInfo<'a>>,
     vtep_mac_oui: &'a str,
@@ -67,4 +65,21 @@ struct NetworkConfig<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     vtep_subnet6: Option<&'a str>,
     vteps: Capacity,
+}
+
+impl<'a> NetworkConfig<'a> {
+    /// Returns the networks except the overlays. `vteps` is the capacity for VTEPs.
+    pub fn without_overlays(
+        network: &'a proto::NetworkConfig,
+        vteps: Capacity,
+    ) -> NetworkConfig<'a> {
+        NetworkConfig {
+            overlays: Vec::new(),
+            vtep_mac_oui: &network.vtep_mac_oui,
+            vtep_mtu: network.vtep_mtu,
+            vtep_subnet: &network.vtep_subnet,
+            vtep_subnet6: network.vtep_subnet6.as_deref(),
+            vteps,
+        }
+    }
 }

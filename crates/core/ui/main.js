@@ -1,0 +1,233 @@
+// The page: which view is shown, and when it is read again.
+
+import { get, health } from './api.js';
+import { el, announce } from './dom.js';
+import { update } from './tables.js';
+import * as tasks from './tasks.js';
+import { agentView, agentsView } from './agents.js';
+import { networkView, networksView } from './networks.js';
+import { searchView } from './search.js';
+import { addView, changeView, deleteView, reclaimView, removeView } from './changes.js';
+
+const PAUSE = 2000;
+
+// The latest overview with its time, and why there is no newer one.
+export const state = { overview: null, at: 0, health: null, error: '' };
+
+let shown = null;
+let data = null;
+let reading = null;
+let round = 0;
+
+// Returns the address of the view: its parts and parameters.
+export function current() {
+  const [route, search] = location.hash.replace(/^#\/?/, '').split('?');
+  const decode = (part) => {
+    try {
+      return decodeURIComponent(part);
+    } catch (_) {
+      return part;
+    }
+  };
+  const parts = route.split('/').filter(Boolean).map(decode);
+  return { parts, parameters: new URLSearchParams(search || '') };
+}
+
+// Changes parameters of the view's address.
+export function go(changes) {
+  const { parameters } = current();
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === '') {
+      parameters.delete(name);
+    } else {
+      parameters.set(name, value);
+    }
+  }
+  const route = location.hash.split('?')[0] || '#/networks';
+  const search = parameters.toString();
+  history.replaceState(null, '', search ? `${route}?${search}` : route);
+  read();
+}
+
+// Returns the view of an address: { title, load(signal), render(data) }.
+function viewOf({ parts, parameters }) {
+  const [kind, name, action] = parts;
+  switch (kind) {
+    case undefined:
+    case 'networks':
+      if (name === undefined) return networksView();
+      if (action === 'change') return changeView(name);
+      if (action === 'remove') return removeView(name);
+      return networkView(name, parameters);
+    case 'add':
+      return addView();
+    case 'reclaim':
+      return reclaimView();
+    case 'agents':
+      if (name === undefined) return agentsView(parameters);
+      return action === 'delete' ? deleteView(name) : agentView(name, parameters);
+    case 'search':
+      return searchView(name || '', parameters);
+    default:
+      return { title: 'Not found', render: () => [el('h1', { tabindex: -1 }, 'There is no such view')] };
+  }
+}
+
+// Reads what the view shows, and shows it.
+async function read() {
+  const mine = ++round;
+  if (reading) {
+    reading.abort();
+  }
+  reading = new AbortController();
+  const { signal } = reading;
+  const view = viewOf(current());
+  try {
+    const answer = await get('overview', signal);
+    Object.assign(state, { overview: answer.data, at: Date.now(), error: '', health: null });
+    const loaded = view.load ? await view.load(signal) : null;
+    if (mine !== round) {
+      return;
+    }
+    data = loaded;
+  } catch (error) {
+    if (error.name === 'AbortError' || mine !== round) {
+      return;
+    }
+    state.error = error.message;
+    state.health = await health().catch(() => null);
+  }
+  show(view);
+}
+
+function show(view) {
+  const address = location.hash.split('?')[0];
+  const main = document.getElementById('main');
+  const isNew = address !== shown;
+  banner();
+  if (state.overview) {
+    if (isNew) {
+      main.replaceChildren();
+    }
+    update(main, view.render(data));
+  } else {
+    update(main, [el('h1', { tabindex: -1 }, view.title), el('p', {}, 'There is nothing to show.')]);
+  }
+  document.title = `${view.title} – Overlay networks`;
+  mark();
+  footer();
+  if (isNew) {
+    const heading = main.querySelector('h1');
+    // The first view does not take the focus from the start of the page.
+    if (shown !== null && heading) {
+      heading.focus({ preventScroll: true });
+      scrollTo(0, 0);
+      announce(view.title);
+    }
+    shown = address;
+  }
+}
+
+// Shows again what was read, after a change of the containers.
+function showAgain() {
+  if (state.overview && (location.hash.split('?')[0] === shown)) {
+    show(viewOf(current()));
+  }
+}
+
+function mark() {
+  const kind = current().parts[0] || 'networks';
+  for (const link of document.querySelectorAll('header nav a')) {
+    if (link.dataset.view === kind) {
+      link.setAttribute('aria-current', 'page');
+    } else {
+      link.removeAttribute('aria-current');
+    }
+  }
+}
+
+function footer() {
+  const { overview } = state;
+  const { read: count, sweeping, error } = tasks.progress;
+  document.getElementById('release').textContent = overview && overview.release ? `Release ${overview.release}.` : '';
+  let text = '';
+  if (error) {
+    text = `The containers cannot be read: ${error}`;
+  } else if (sweeping) {
+    text = `Reading the tasks of Mesos: ${count.toLocaleString('en')} …`;
+  }
+  const progress = document.getElementById('progress');
+  progress.textContent = text;
+  progress.className = error ? 'bad' : '';
+}
+
+function banner() {
+  const { overview, error, at } = state;
+  const notes = [];
+  if (error) {
+    notes.push(['bad', unavailable()]);
+    if (overview) {
+      notes.push(['', `What is shown is of ${new Date(at).toLocaleTimeString()}.`]);
+    }
+  } else if (overview) {
+    for (const overlay of (overview.overlays || []).filter((one) => one.error)) {
+      const to = el('a', { href: `#/networks/${encodeURIComponent(overlay.name)}` }, overlay.name);
+      notes.push(['bad', ['Network ', to, ` is in conflict and left out: ${overlay.error}.`]]);
+    }
+    (overview.problems || []).forEach((problem) => notes.push(['bad', problem]));
+  }
+  const paragraph = ([kind, content]) => el('p', { class: `note ${kind}` }, content);
+  update(document.getElementById('banner'), notes.map(paragraph));
+}
+
+// Returns why there is nothing new, with a link to the master that leads.
+function unavailable() {
+  const { health: master, error } = state;
+  const reason = (master && master.reason) || error;
+  const leader = master && master.status === 'standby' && master.leader;
+  if (!leader) {
+    return [reason];
+  }
+  const href = `${location.protocol}//${leader}/overlay-master/ui${location.hash}`;
+  return [reason, ' ', el('a', { href }, `Show the page of ${leader}`)];
+}
+
+function start() {
+  document.getElementById('search').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const text = document.getElementById('query').value.trim();
+    if (text) {
+      location.hash = `#/search/${encodeURIComponent(text)}`;
+    }
+  });
+  document.getElementById('skip').addEventListener('click', () => document.getElementById('main').focus());
+  addEventListener('hashchange', read);
+  document.addEventListener('visibilitychange', () => document.hidden || read());
+  document.addEventListener('keydown', (event) => {
+    const isField = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.nodeName);
+    if (event.key === '/' && !isField && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      event.preventDefault();
+      document.getElementById('query').focus();
+    }
+  });
+  let timer = 0;
+  tasks.onChange(() => {
+    timer = timer || setTimeout(() => {
+      timer = 0;
+      showAgain();
+    }, 300);
+  });
+  tasks.follow(() => state.overview && !state.error);
+  poll();
+}
+
+async function poll() {
+  for (;;) {
+    if (!document.hidden) {
+      await read();
+    }
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+}
+
+start();
