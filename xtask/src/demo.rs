@@ -20,7 +20,7 @@ use testbed::docker::{self, Engine};
 use testbed::mesos::Mesos;
 use testbed::node::Node;
 use testbed::packet_loss::Traffic;
-use testbed::{install, wait};
+use testbed::{install, paths, wait};
 
 use names::Names;
 use part::Part;
@@ -31,6 +31,8 @@ use crate::build;
 /// Timeout of a step.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Path of the page of the overlays.
+const PAGE: &str = "/overlay-master/ui";
 /// Name of the VXLAN device.
 const DEVICE: &str = "vtep1024";
 /// Number of datagrams that must arrive in each direction after the repair.
@@ -88,7 +90,8 @@ pub fn run(options: &Options) -> Result<()> {
         install::ensure(install::HOSTS)?;
     }
     release::build()?;
-    build::run(&["build", "--package", "testbed", "--bins"])?;
+    // All that would be built later, so that its time is not the demo's.
+    build::run(paths::BUILD_PROGRAMS)?;
     Mesos::get()?;
     let mut demo = Demo::start(options, part)?;
     demo.show_network()?;
@@ -193,6 +196,14 @@ impl Demo {
                 text(&vxlan["vtep_mac"]),
             ));
         }
+        let page = self.cluster.master.client().get(PAGE)?;
+        ensure!(
+            page.status == 200,
+            "{PAGE} is answered with {}",
+            page.status
+        );
+        let master = self.cluster.master.address();
+        self.say(format!("the page of the overlays: http://{master}{PAGE}"));
         Ok(())
     }
 
@@ -383,6 +394,14 @@ impl Demo {
             "  tail {} {}",
             master.log_file().display(),
             agent.log_file().display()
+        ));
+        let place = match master.host() {
+            Some(host) => format!(" in the network namespace {}", host.name()),
+            None => String::new(),
+        };
+        let page = format!("http://{}{PAGE}", master.address());
+        lines.push(format!(
+            "The page of the overlays, for a browser{place}: {page}"
         ));
         lines.push("To remove it: cargo xtask demo --down".to_owned());
         Ok(lines.join("\n"))
