@@ -43,7 +43,7 @@ const GROUPS: &[Group] = &[
     group("corpus", "kept inputs of the fuzz targets", ""),
     group(
         "dns_server",
-        "the name server, its secondaries and resolvers",
+        "the name server and its secondaries",
         "root*, nsd, bind9, dnsmasq",
     ),
     group("c_abi", "the C ABI, called from C and from Rust", ""),
