@@ -35,6 +35,9 @@ pub struct TaskSpec {
     pub network: Option<String>,
     /// Port mappings: ports of the host (from 31000 on) and of the container.
     pub ports: Vec<(u16, u16)>,
+    /// Members of Mesos's `TaskInfo` that replace those of the test bed, such as `name` and
+    /// `discovery`; null: none.
+    pub info: Value,
 }
 
 impl TaskSpec {
@@ -45,6 +48,7 @@ impl TaskSpec {
             agent: agent.into(),
             network: network.map(str::to_owned),
             ports: Vec::new(),
+            info: Value::Null,
         }
     }
 }
@@ -520,13 +524,17 @@ fn task_info(spec: &TaskSpec, offer: &Value) -> Result<Value> {
             "allocation_info": { "role": "*" },
         }));
     }
-    Ok(json!({
+    let mut info = json!({
         "name": spec.id,
         "task_id": { "value": spec.id },
         "agent_id": offer["agent_id"],
         "resources": task_resources,
         "executor": executor,
-    }))
+    });
+    for (member, value) in spec.info.as_object().into_iter().flatten() {
+        info[member] = value.clone();
+    }
+    Ok(info)
 }
 
 #[cfg(test)]

@@ -106,6 +106,13 @@ pub const HOSTS: &[Requirement] = &[
     },
 ];
 
+/// Requirements of asking name servers.
+pub const DNS: &[Requirement] = &[Requirement {
+    kind: Kind::Program("dig"),
+    package: "bind9-dnsutils",
+    purpose: "to ask the name server",
+}];
+
 /// Statically linked busybox.
 pub const BUSYBOX: &str = "/bin/busybox";
 

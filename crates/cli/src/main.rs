@@ -68,7 +68,7 @@ enum Command {
     Agents(agents::Options),
     Setup(setup::Options),
     Config(config::Options),
-    Dns(dns::Options),
+    Dns(Box<dns::Options>),
     Diags(diags::Options),
     Cleanup(cleanup::Options),
     Salvage(salvage::Options),

@@ -4,7 +4,7 @@
 //! and end by them. Time is an argument.
 //!
 //! After a connection to a master its state can lack tasks of agents that have not registered again
-//! since the election. So whatever is in the table stays until these agents are back ([`waiting`]).
+//! since the election. So whatever is in the table stays until these agents are back (`cluster/waiting.rs`).
 
 mod kept;
 mod search;

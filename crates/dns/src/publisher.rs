@@ -309,7 +309,7 @@ impl Publisher {
         };
         let in_home = |label: &str| {
             home.and_then(|domain| compose(&[label], domain))
-                .unwrap_or_else(|| DomainName::root())
+                .unwrap_or_else(DomainName::root)
         };
         let settings = &self.settings;
         let mname = settings.mname.clone().unwrap_or_else(|| in_home("ns"));

@@ -43,7 +43,7 @@ const GROUPS: &[Group] = &[
     group("corpus", "kept inputs of the fuzz targets", ""),
     group(
         "dns_server",
-        "the name server, its secondaries and resolvers",
+        "the name server and its secondaries",
         "root*, nsd, bind9, dnsmasq",
     ),
     group("c_abi", "the C ABI, called from C and from Rust", ""),
@@ -78,6 +78,11 @@ const GROUPS: &[Group] = &[
         "ipam",
         "networks, agents and addresses by the program",
         "Mesos, root*, Docker",
+    ),
+    group(
+        "dns",
+        "names of tasks by the program",
+        "Mesos, root*, Docker, dig",
     ),
     group(
         "marathon",

@@ -1,7 +1,7 @@
 //! What the follower knows, for metrics and lookups of the server.
 
 use std::net::IpAddr;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -42,10 +42,7 @@ impl FollowerFacts {
         if source.table.try_send(Message::Find(wanted, reply)).is_err() {
             return Vec::new();
         }
-        match replies.recv_timeout(LIMIT) {
-            Ok(tasks) => tasks,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Vec::new(),
-        }
+        replies.recv_timeout(LIMIT).unwrap_or_default()
     }
 }
 

@@ -38,7 +38,7 @@ pub struct ServerOptions {
         env = "MESOS_OVERLAY_DNS_LISTEN",
         value_delimiter = ','
     )]
-    #[arg(value_parser = parse_server, verbatim_doc_comment)]
+    #[arg(value_parser = parse_server)]
     listen: Vec<SocketAddr>,
     /// Range of addresses that may ask, in addition to those of the reverse zones. Several of them
     /// with commas, or this option several times. It replaces the default: private addresses, those
@@ -49,13 +49,13 @@ pub struct ServerOptions {
         env = "MESOS_OVERLAY_DNS_ALLOW",
         value_delimiter = ','
     )]
-    #[arg(value_parser = parse_range, verbatim_doc_comment)]
+    #[arg(value_parser = parse_range)]
     allow: Vec<IpNet>,
     /// Answers a second to one address over UDP; above it, some questions are sent to TCP, and the
     /// others are not answered. 0: no limit. This host, and clients with a cookie of this server,
     /// have none.
     #[arg(long, value_name = "NUMBER", env = "MESOS_OVERLAY_DNS_RATE_LIMIT")]
-    #[arg(default_value_t = RATE_LIMIT, verbatim_doc_comment)]
+    #[arg(default_value_t = RATE_LIMIT)]
     rate_limit: u32,
     /// Threads that answer on each address over UDP.
     #[arg(
@@ -101,12 +101,11 @@ pub struct SecondaryOptions {
         env = "MESOS_OVERLAY_DNS_TRANSFER",
         value_delimiter = ','
     )]
-    #[arg(value_parser = parse_range, verbatim_doc_comment)]
+    #[arg(value_parser = parse_range)]
     transfer: Vec<IpNet>,
     /// File with keys (TSIG) with which one may have whole zones from any address. A line is
     /// ALGORITHM:NAME:SECRET, as in dig's option -y.
     #[arg(long, value_name = "FILE", env = "MESOS_OVERLAY_DNS_TRANSFER_KEYS")]
-    #[arg(verbatim_doc_comment)]
     transfer_keys: Option<PathBuf>,
     /// Secondary that is told of every change (NOTIFY), with an optional port (53). Several of them
     /// with commas, or this option several times.
@@ -116,7 +115,7 @@ pub struct SecondaryOptions {
         env = "MESOS_OVERLAY_DNS_NOTIFY",
         value_delimiter = ','
     )]
-    #[arg(value_parser = parse_server, verbatim_doc_comment)]
+    #[arg(value_parser = parse_server)]
     notify: Vec<SocketAddr>,
 }
 
@@ -133,12 +132,12 @@ pub struct UpstreamOptions {
         env = "MESOS_OVERLAY_DNS_UPSTREAM",
         value_delimiter = ','
     )]
-    #[arg(value_parser = parse_upstream, verbatim_doc_comment)]
+    #[arg(value_parser = parse_upstream)]
     upstream: Vec<Upstream>,
     /// Resolver for the names of one other zone, such as mesos=10.0.0.1:8053. Several of them with
     /// commas, or this option several times.
     #[arg(long, value_name = "ZONE=ADDRESS", env = "MESOS_OVERLAY_DNS_FORWARD")]
-    #[arg(value_delimiter = ',', value_parser = parse_forward, verbatim_doc_comment)]
+    #[arg(value_delimiter = ',', value_parser = parse_forward)]
     forward: Vec<ForwardZone>,
 }
 
@@ -165,10 +164,7 @@ pub fn config(
     upstream: &UpstreamOptions,
 ) -> Result<Config, String> {
     let listen = match server.listen.is_empty() {
-        true => vec![
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT),
-            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT),
-        ],
+        true => everywhere(),
         false => server.listen.clone(),
     };
     let allowed = match server.allow.is_empty() {
@@ -194,6 +190,15 @@ pub fn config(
         http: server.http.0,
         facts: None,
     })
+}
+
+/// Returns the addresses that stand for all of this host, which can be without IPv6.
+fn everywhere() -> Vec<SocketAddr> {
+    let mut addresses = vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT)];
+    if Path::new("/proc/net/if_inet6").exists() {
+        addresses.push(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT));
+    }
+    addresses
 }
 
 fn read_keys(path: Option<&Path>) -> Result<Keys, String> {

@@ -115,7 +115,7 @@ impl Responder<'_> {
         let builder = self.start(request.message, request.edns.as_ref(), code, out);
         let mut builder = builder.question();
         builder.header_mut().set_aa(true);
-        if builder.push(&request.question).is_err() {
+        if builder.push(request.question).is_err() {
             return self.finish(builder.additional(), request.edns.as_ref(), code, None, out);
         }
         let found = match lookup {
@@ -140,7 +140,7 @@ impl Responder<'_> {
         let (edns, code) = (request.edns.as_ref(), OptRcode::NOERROR);
         let mut builder = self.start(request.message, edns, code, out).question();
         builder.header_mut().set_aa(true);
-        let _ = builder.push(&request.question);
+        let _ = builder.push(request.question);
         let mut builder = builder.answer();
         let soa = zone.soa();
         if builder
@@ -168,7 +168,7 @@ impl Responder<'_> {
         let edns = request.edns.as_ref();
         let mut builder = self.start(request.message, edns, code, out).question();
         // It fits: it is no longer than the request.
-        let _ = builder.push(&request.question);
+        let _ = builder.push(request.question);
         self.finish(builder.additional(), edns, code, reason, out)
     }
 
@@ -179,7 +179,7 @@ impl Responder<'_> {
             .start(request.message, edns, OptRcode::NOERROR, out)
             .question();
         builder.header_mut().set_tc(true);
-        let _ = builder.push(&request.question);
+        let _ = builder.push(request.question);
         self.finish(builder.additional(), edns, OptRcode::NOERROR, None, out)
     }
 

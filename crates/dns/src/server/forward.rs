@@ -234,7 +234,7 @@ pub fn question(request: &Request<'_>) -> Option<Question> {
     builder.header_mut().set_ad(asked.ad());
     builder.header_mut().set_cd(asked.cd());
     let mut builder = builder.question();
-    builder.push(&request.question).ok()?;
+    builder.push(request.question).ok()?;
     let mut question = RequestMessage::new(builder.into_message()).ok()?;
     question.set_udp_payload_size(UDP_SIZE);
     question.set_dnssec_ok(request.edns.as_ref().is_some_and(|edns| edns.dnssec_ok));
@@ -259,7 +259,7 @@ impl Responder<'_> {
         let (edns, code) = (request.edns.as_ref(), answer.opt_rcode());
         let mut builder = self.start(request.message, edns, code, out).question();
         builder.header_mut().set_ad(answer.header().ad());
-        let _ = builder.push(&request.question);
+        let _ = builder.push(request.question);
         let mut builder = builder.answer();
         let sections = copy_section(&answer, Section::Answer, |record| builder.push(record));
         let mut builder = builder.authority();

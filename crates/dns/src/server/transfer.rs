@@ -177,7 +177,7 @@ impl Writer<'_> {
         let mut builder = builder.question();
         if self.is_first {
             // It fits into an empty message.
-            let _ = builder.push(&self.request.question);
+            let _ = builder.push(self.request.question);
         }
         builder.answer()
     }

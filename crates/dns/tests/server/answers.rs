@@ -79,7 +79,6 @@ fn a_name_without_records_of_the_type_exists() -> Result<()> {
         for (name, rtype) in [(name("web").as_str(), "AAAA"), (&between, "A"), (ZONE, "A")] {
             let answer = bed.dig(&[name, rtype])?;
             let soa = format!("{ZONE}. 1 IN SOA ns.spartan.");
-            let answer = answer;
             contains(
                 &answer,
                 &[

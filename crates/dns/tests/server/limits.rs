@@ -165,6 +165,11 @@ fn connections_are_limited_and_idle_ones_end() -> Result<()> {
         let mut more = TcpStream::connect(bed.address())?;
         more.set_read_timeout(Some(LIMIT))?;
         ensure!(matches!(more.read(&mut [0]), Ok(0) | Err(_)));
+        let refused = bed
+            .server
+            .metrics()
+            .sum(|counters| &counters.refused_connections);
+        ensure!(refused == 1, "{refused} connections were refused");
         let answer = dig(bed.address(), &["-b", "127.0.0.5", "+tcp", &name("web")])?;
         ensure!(answer.contains("9.0.0.1"), "{answer}");
         let begin = Instant::now();

@@ -156,7 +156,7 @@ fn a_secondary_that_was_away_gets_what_it_lacks() -> Result<()> {
                 key: None,
             },
         };
-        let mut program = start_nsd(dir.path(), address, &[zone.clone()])?;
+        let mut program = start_nsd(dir.path(), address, std::slice::from_ref(&zone))?;
         until_equal(bed.address(), address)?;
         program.terminate(LIMIT)?;
         let records = (0..5_000).map(|number| {
