@@ -8,6 +8,7 @@ mod agent;
 mod config;
 mod dns;
 mod master;
+mod names;
 pub mod seeds;
 mod session;
 mod state;
@@ -61,6 +62,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "wire",
         run: wire::run,
+    },
+    Target {
+        name: "names",
+        run: names::events,
+    },
+    Target {
+        name: "names_snapshot",
+        run: names::snapshot,
     },
 ];
 

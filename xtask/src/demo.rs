@@ -20,7 +20,7 @@ use testbed::docker::{self, Engine};
 use testbed::mesos::Mesos;
 use testbed::node::Node;
 use testbed::packet_loss::Traffic;
-use testbed::{install, wait};
+use testbed::{install, paths, wait};
 
 use names::Names;
 use part::Part;
@@ -31,6 +31,8 @@ use crate::build;
 /// Timeout of a step.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Path of the page of the overlays.
+const PAGE: &str = "/overlay-master/ui";
 /// Name of the VXLAN device.
 const DEVICE: &str = "vtep1024";
 /// Number of datagrams that must arrive in each direction after the repair.
@@ -41,8 +43,9 @@ const AFTERWARDS: u64 = 300;
 /// The demo starts a real Mesos master and real Mesos agents with the modules, each on a
 /// simulated host (a network namespace with an address on a common underlay). It launches tasks
 /// on the network "dcos": one per agent, another one on the first agent, and one in Docker if
-/// that is installed. It prints the time of a round trip between each two tasks, kills the
-/// master (kill -9), starts it again, and shows that state and traffic survived. Then it deletes
+/// that is installed. It prints the time of a round trip between each two tasks, and their names
+/// with the addresses that one of the containers resolves them to. It kills the master (kill -9),
+/// starts it again, and shows that state, names and traffic survived. Then it deletes
 /// the VXLAN device of a host and measures the time until traffic continues. At the end it asks
 /// the operators' program for the status, and lets it probe the paths to all agents.
 ///
@@ -87,7 +90,8 @@ pub fn run(options: &Options) -> Result<()> {
         install::ensure(install::HOSTS)?;
     }
     release::build()?;
-    build::run(&["build", "--package", "testbed", "--bins"])?;
+    // All that would be built later, so that its time is not the demo's.
+    build::run(paths::BUILD_PROGRAMS)?;
     Mesos::get()?;
     let mut demo = Demo::start(options, part)?;
     demo.show_network()?;
@@ -192,6 +196,14 @@ impl Demo {
                 text(&vxlan["vtep_mac"]),
             ));
         }
+        let page = self.cluster.master.client().get(PAGE)?;
+        ensure!(
+            page.status == 200,
+            "{PAGE} is answered with {}",
+            page.status
+        );
+        let master = self.cluster.master.address();
+        self.say(format!("the page of the overlays: http://{master}{PAGE}"));
         Ok(())
     }
 
@@ -369,6 +381,10 @@ impl Demo {
             format!("  {m}curl http://{}/overlay-master/state", master.address()),
             format!("  {a}curl http://{}/overlay-agent/overlay", agent.address()),
         ];
+        if self.names.is_some() {
+            let name = names::of("task1");
+            lines.push(format!("  {a}busybox nslookup {name} {}", master.ip()));
+        }
         if agent.host().is_some() {
             lines.push(format!("  {a}ip route"));
             lines.push(format!("  {a}bridge fdb show dev vtep1024"));
@@ -378,6 +394,14 @@ impl Demo {
             "  tail {} {}",
             master.log_file().display(),
             agent.log_file().display()
+        ));
+        let place = match master.host() {
+            Some(host) => format!(" in the network namespace {}", host.name()),
+            None => String::new(),
+        };
+        let page = format!("http://{}{PAGE}", master.address());
+        lines.push(format!(
+            "The page of the overlays, for a browser{place}: {page}"
         ));
         lines.push("To remove it: cargo xtask demo --down".to_owned());
         Ok(lines.join("\n"))

@@ -86,6 +86,10 @@ pub fn read_all(stream: impl BufRead, mut sink: impl FnMut(Item)) -> Result<(), 
 pub fn decode(record: impl BufRead, sink: &mut impl FnMut(Item)) -> Result<(), EventError> {
     seeds::decode(record, sink).map_err(|error| match error.io_error_kind() {
         Some(kind) => EventError::Io(io::Error::new(kind, error)),
+        None if error.is_eof() => {
+            let text = "an event is cut off";
+            EventError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, text))
+        }
         None => EventError::Malformed(error.to_string()),
     })
 }

@@ -37,6 +37,11 @@ pub fn configure(cluster: &mut Cluster) {
     }
 }
 
+/// Returns the name of a task's addresses.
+pub fn of(task: &str) -> String {
+    format!("{task}.{FRAMEWORK}.containerip.{DOMAIN}")
+}
+
 impl Names {
     /// Starts the server, without waiting until it answers.
     ///
@@ -65,7 +70,7 @@ impl Names {
         let asking = tasks.first().context("no task to ask from")?;
         let mut table = String::new();
         for task in tasks {
-            let name = format!("{}.{FRAMEWORK}.containerip.{DOMAIN}", task.name);
+            let name = of(&task.name);
             let own = task.address.ip();
             wait::until(&format!("the address of {name}"), limit, || {
                 let found = asking.client.resolve(&name)?;

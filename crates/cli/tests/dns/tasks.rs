@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 use std::time::Instant;
+use std::{env, fs};
 
-use serde_json::json;
+use overlay_dns::events::{self, Item, State};
+use serde_json::{Value, json};
 use testbed::framework::{Framework, TaskSpec};
+use testbed::recordio::Events;
 
 use crate::bed::{DOMAIN, LIMIT, PROMISE, SERVER, Server, run, setup, start};
 
@@ -134,4 +137,71 @@ fn instances_share_a_name_and_networks_have_their_own() {
         service("agentip")
     );
     assert_eq!(service("autoip"), service("agentip"));
+}
+
+/// Events that the unit tests of the name server replay. `UPDATE_FIXTURES=1` records them anew.
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns/tests/fixtures/events");
+
+/// Returns the event without what is of the machine that it was recorded on.
+fn without_paths(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('/') && text.parse::<ipnet::IpNet>().is_err() => {
+            *text = "/a/path".to_owned();
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(without_paths),
+        Value::Object(members) => members.values_mut().for_each(without_paths),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_masters_events_are_understood() {
+    let Some(setup) = setup("a_masters_events_are_understood", 1, 1) else {
+        return;
+    };
+    let cluster = start(&setup);
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let agent = cluster.agents[0].ip();
+    run(&framework, &TaskSpec::new("before", &agent, Some("dcos")));
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json"),
+    ];
+    let body = br#"{"type":"SUBSCRIBE"}"#;
+    let stream = cluster
+        .master
+        .client()
+        .stream("/api/v1", &headers, body)
+        .unwrap();
+    let mut spec = TaskSpec::new("later", &agent, Some("dcos"));
+    spec.info = json!({ "discovery": {
+        "visibility": "CLUSTER", "name": "found.by",
+        "ports": { "ports": [{ "number": 8080, "name": "http", "protocol": "tcp" }] },
+    } });
+    spec.ports = vec![(31_080, 8080)];
+    run(&framework, &spec);
+    framework.kill("before").unwrap();
+    framework.wait_ended("before", LIMIT).unwrap();
+
+    let mut recorded = Vec::new();
+    let mut ended = 0;
+    for event in Events::new(stream.reader) {
+        let mut event = event.unwrap();
+        let text = event.to_string();
+        events::decode(text.as_bytes(), &mut |item| {
+            if let Item::Status { state, .. } = item {
+                ended += usize::from(state == State::Ended);
+            }
+        })
+        .unwrap();
+        without_paths(&mut event);
+        let text = event.to_string();
+        recorded.extend_from_slice(format!("{}\n{text}", text.len()).as_bytes());
+        if ended > 0 {
+            break;
+        }
+    }
+    if env::var_os("UPDATE_FIXTURES").is_some() {
+        fs::write(RECORDED, recorded).unwrap();
+    }
 }

@@ -1,1 +1,609 @@
+use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::events;
+use crate::zone::{Data, Knowledge, Soa, Zones, parse_name};
+
+const START: Duration = Duration::from_secs(1000);
+
+fn rules() -> Rules {
+    Rules {
+        domains: vec![parse_name("d").unwrap()],
+        ranges: vec!["9.0.0.0/8".parse().unwrap()],
+    }
+}
+
+/// A table and its zones.
+struct Bed {
+    cluster: Cluster,
+    zones: Zones,
+    now: Duration,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let mut zones = Zones::default();
+        for apex in ["d", "9.in-addr.arpa"] {
+            let name = |text| parse_name(text).unwrap();
+            let soa = Soa::new(name("ns.d"), name("h.d"), domain::base::Serial(1));
+            zones.insert(name(apex), soa, std::time::UNIX_EPOCH);
+        }
+        zones.set_knowledge(Knowledge::Complete);
+        Bed {
+            cluster: Cluster::new(rules()),
+            zones,
+            now: START,
+        }
+    }
+
+    /// Handles an event, as a master sends it.
+    fn event(&mut self, event: &Value) {
+        let text = event.to_string();
+        let (cluster, now) = (&mut self.cluster, self.now);
+        events::decode(text.as_bytes(), &mut |item| cluster.handle(item, now)).unwrap();
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        let batch = self.cluster.take_batch();
+        self.zones.apply(batch, std::time::UNIX_EPOCH);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.cluster.tick(self.now);
+        self.apply();
+    }
+
+    fn records(&self) -> BTreeSet<(String, Data)> {
+        let records = self.zones.iter().flat_map(crate::zone::Zone::records);
+        records
+            .map(|(owner, data)| (owner.to_string(), data.clone()))
+            .collect()
+    }
+
+    /// Returns the last bytes of the addresses of a name.
+    fn ips(&self, name: &str) -> Vec<u8> {
+        let records = self.records();
+        let named = records.iter().filter(|(owner, _)| owner == name);
+        let last = named.filter_map(|(_, data)| match data {
+            Data::A(ip) => Some(ip.octets()[3]),
+            _ => None,
+        });
+        last.collect()
+    }
+}
+
+fn framework(id: &str, name: &str) -> Value {
+    json!({ "framework_info": { "id": { "value": id }, "name": name } })
+}
+
+fn agent(id: &str, hostname: &str) -> Value {
+    json!({ "agent_info": { "id": { "value": id }, "hostname": hostname }, "pid": "slave(1)@10.0.0.9:5051" })
+}
+
+/// Returns a status with an address 9.0.0.x, or none.
+fn status(task: &str, ip: Option<u8>, time: Option<f64>) -> Value {
+    let mut status = json!({ "task_id": { "value": task }, "state": "TASK_RUNNING" });
+    if let Some(ip) = ip {
+        status["container_status"] = json!({ "network_infos": [
+            { "name": "dcos", "ip_addresses": [{ "ip_address": format!("9.0.0.{ip}") }] },
+        ] });
+    }
+    if let Some(time) = time {
+        status["timestamp"] = time.into();
+    }
+    status
+}
+
+fn task(id: &str, state: &str, agent: &str, statuses: &[Value]) -> Value {
+    json!({
+        "name": id, "task_id": { "value": id }, "framework_id": { "value": "f" }, "state": state,
+        "agent_id": { "value": agent }, "statuses": statuses,
+    })
+}
+
+fn added(task: &Value) -> Value {
+    json!({ "type": "TASK_ADDED", "task_added": { "task": task } })
+}
+
+fn updated(state: &str, status: &Value) -> Value {
+    json!({ "task_updated": { "framework_id": { "value": "f" }, "state": state, "status": status } })
+}
+
+fn subscribed(tasks: &[Value], agents: &[Value], recovered: &[&str]) -> Value {
+    let recovered = recovered.iter().map(|id| json!({ "id": { "value": id } }));
+    json!({ "subscribed": { "get_state": {
+        "get_tasks": { "tasks": tasks },
+        "get_frameworks": { "frameworks": [framework("f", "fw")] },
+        "get_agents": { "agents": agents, "recovered_agents": recovered.collect::<Vec<_>>() },
+    } } })
+}
+
+/// Returns a bed with a task `a` at 9.0.0.1 on agent `s1`, and agents `s1` and `s2`.
+fn running() -> Bed {
+    let mut bed = Bed::new();
+    let a = task("a", "TASK_RUNNING", "s1", &[status("a", Some(1), None)]);
+    let b = task("b", "TASK_RUNNING", "s2", &[status("b", Some(2), None)]);
+    let agents = [agent("s1", "10.0.0.1"), agent("s2", "10.0.0.2")];
+    bed.event(&subscribed(&[a, b], &agents, &[]));
+    assert!(bed.cluster.is_settled());
+    bed
+}
+
+#[test]
+fn only_running_tasks_have_names() {
+    let mut bed = running();
+    assert_eq!(bed.ips("a.fw.containerip.d"), [1]);
+    for state in [
+        "TASK_STAGING",
+        "TASK_STARTING",
+        "TASK_KILLING",
+        "TASK_UNREACHABLE",
+    ] {
+        // The event's own state counts, not that of the status.
+        bed.event(&updated(state, &status("a", Some(1), None)));
+        assert_eq!(bed.ips("a.fw.containerip.d"), [0; 0], "{state}");
+        bed.event(&updated("TASK_RUNNING", &status("a", Some(1), None)));
+        assert_eq!(bed.ips("a.fw.containerip.d"), [1]);
+    }
+    bed.event(&updated("TASK_FINISHED", &status("a", Some(1), None)));
+    assert_eq!(bed.ips("a.fw.containerip.d"), [0; 0]);
+    assert_eq!(bed.ips("b.fw.containerip.d"), [2]);
+    assert_eq!(bed.cluster.counts().tasks, 1);
+}
+
+#[test]
+fn the_newest_status_counts() {
+    for (statuses, expected) in [
+        (vec![(1, Some(5.0)), (2, Some(6.0))], 2),
+        (vec![(1, Some(6.0)), (2, Some(5.0))], 1),
+        (vec![(1, None), (2, None)], 2),
+        (vec![(1, Some(5.0)), (2, None)], 2),
+    ] {
+        let mut bed = running();
+        let list: Vec<Value> = statuses
+            .iter()
+            .map(|(ip, time)| status("c", Some(*ip), *time))
+            .collect();
+        bed.event(&added(&task("c", "TASK_RUNNING", "s1", &list)));
+        assert_eq!(bed.ips("c.fw.containerip.d"), [expected], "{statuses:?}");
+    }
+    let mut bed = running();
+    bed.event(&updated("TASK_RUNNING", &status("a", None, Some(9.0))));
+    assert_eq!(
+        bed.ips("a.fw.containerip.d"),
+        [1],
+        "a status without networks"
+    );
+    let mut empty = status("a", None, Some(9.0));
+    empty["container_status"] = json!({ "network_infos": [] });
+    bed.event(&updated("TASK_RUNNING", &empty));
+    assert_eq!(bed.ips("a.fw.containerip.d"), [0; 0]);
+    assert_eq!(
+        bed.ips("a.fw.autoip.d"),
+        [1],
+        "the agent's address 10.0.0.1"
+    );
+}
+
+#[test]
+fn addresses_can_have_the_length_of_a_prefix() {
+    let mut bed = running();
+    let mut with_length = status("a", Some(1), None);
+    with_length["container_status"]["network_infos"][0]["ip_addresses"] = json!([{ "ip_address": "fd01:b::5/80" }, { "ip_address": "9.0.0.7" }, { "ip_address": "x" }, {}]);
+    bed.event(&updated("TASK_RUNNING", &with_length));
+    let six = Data::Aaaa("fd01:b::5".parse().unwrap());
+    assert!(
+        bed.records()
+            .contains(&("a.fw.containerip.d".to_owned(), six))
+    );
+    assert_eq!(bed.ips("a.fw.containerip.d"), [7]);
+}
+
+#[test]
+fn a_task_waits_for_its_agent_and_its_framework() {
+    let mut bed = Bed::new();
+    let a = task("a", "TASK_RUNNING", "s1", &[status("a", Some(1), None)]);
+    bed.event(&added(&a));
+    assert_eq!(bed.cluster.counts().waiting, 1);
+    bed.event(&json!({ "framework_added": { "framework": framework("f", "fw") } }));
+    assert!(bed.records().is_empty());
+    bed.event(&json!({ "agent_added": { "agent": agent("s1", "10.0.0.1") } }));
+    assert_eq!(bed.ips("a.fw.agentip.d"), [1]);
+    // A renamed framework renames only tasks that come later.
+    bed.event(&json!({ "framework_updated": { "framework": framework("f", "new") } }));
+    let b = task("b", "TASK_RUNNING", "s1", &[status("b", Some(2), None)]);
+    bed.event(&added(&b));
+    assert_eq!(bed.ips("a.fw.containerip.d"), [1]);
+    assert_eq!(bed.ips("b.new.containerip.d"), [2]);
+    bed.event(&json!({ "framework_removed": framework("f", "new") }));
+    assert!(bed.records().is_empty());
+}
+
+#[test]
+fn a_host_name_is_looked_up() {
+    let mut bed = running();
+    bed.event(&json!({ "agent_added": { "agent": agent("s1", "host-1") } }));
+    assert_eq!(bed.ips("a.fw.agentip.d"), [0; 0]);
+    assert_eq!(
+        bed.cluster.hostnames(false),
+        HashSet::from(["host-1".to_owned()])
+    );
+    bed.cluster.resolve("host-1", None);
+    bed.apply();
+    assert_eq!(
+        bed.ips("a.fw.agentip.d"),
+        [9],
+        "the address in its process id"
+    );
+    assert!(bed.cluster.hostnames(false).is_empty());
+    bed.cluster
+        .resolve("host-1", Some("10.0.0.7".parse().unwrap()));
+    bed.cluster.resolve("host-1", None);
+    bed.apply();
+    assert_eq!(
+        bed.ips("a.fw.agentip.d"),
+        [7],
+        "a lookup that fails takes nothing away"
+    );
+    assert_eq!(bed.ips("b.fw.agentip.d"), [2]);
+}
+
+#[test]
+fn discovery_names_and_shared_names() {
+    let mut bed = running();
+    let mut pod = task("c", "TASK_RUNNING", "s1", &[status("c", Some(3), None)]);
+    pod["discovery"] =
+        json!({ "name": "pod.group", "ports": { "ports": [{ "number": 80, "name": "web" }] } });
+    let mut other = pod.clone();
+    other["task_id"]["value"] = "d".into();
+    bed.event(&added(&pod));
+    bed.event(&added(&other));
+    assert_eq!(bed.ips("pod-group.fw.containerip.d"), [3]);
+    assert_eq!(bed.ips("c.fw.containerip.d"), [0; 0]);
+    bed.event(&updated("TASK_FINISHED", &status("c", None, None)));
+    assert_eq!(
+        bed.ips("pod-group.fw.containerip.d"),
+        [3],
+        "the other container"
+    );
+    bed.event(&updated("TASK_FINISHED", &status("d", None, None)));
+    assert_eq!(bed.ips("pod-group.fw.containerip.d"), [0; 0]);
+}
+
+#[test]
+fn a_task_without_a_name_is_left_out_and_said() {
+    let mut bed = running();
+    let mut nameless = task("c", "TASK_RUNNING", "s1", &[status("c", Some(3), None)]);
+    nameless["name"] = "__".into();
+    let before = bed.records();
+    bed.event(&added(&nameless));
+    assert_eq!(bed.records(), before);
+    let left_out: Vec<&LeftOut> = bed.cluster.left_out().collect();
+    assert_eq!(
+        (left_out.len(), left_out[0].problem),
+        (1, Problem::EmptyTask)
+    );
+    assert_eq!(bed.cluster.counts().left_out, 1);
+    bed.event(&updated("TASK_FAILED", &status("c", None, None)));
+    assert_eq!(
+        (
+            bed.cluster.left_out().count(),
+            bed.cluster.counts().left_out
+        ),
+        (0, 0)
+    );
+}
+
+/// A new master knows of its agents, but not what runs on them, until they are back.
+#[test]
+fn nothing_is_forgotten_before_recovered_agents_are_back() {
+    let mut bed = running();
+    let before = bed.records();
+    bed.event(&subscribed(&[], &[], &["s1", "s2"]));
+    assert_eq!(bed.records(), before);
+    assert!(!bed.cluster.is_settled());
+    bed.pass(100);
+    let a = task("a", "TASK_RUNNING", "s1", &[status("a", Some(1), None)]);
+    bed.event(&added(&a));
+    bed.event(&json!({ "agent_added": { "agent": agent("s1", "10.0.0.1") } }));
+    bed.event(&json!({ "agent_added": { "agent": agent("s2", "10.0.0.2") } }));
+    bed.pass(0);
+    bed.pass(9);
+    assert_eq!(bed.records(), before);
+    bed.pass(2);
+    assert!(bed.cluster.is_settled());
+    assert_eq!(bed.ips("a.fw.containerip.d"), [1]);
+    assert_eq!(bed.ips("b.fw.containerip.d"), [0; 0], "it ended meanwhile");
+}
+
+#[test]
+fn agents_that_do_not_come_back_are_not_waited_for_forever() {
+    let mut bed = running();
+    bed.event(&subscribed(&[], &[agent("s1", "10.0.0.1")], &["s2"]));
+    assert_eq!(
+        bed.ips("a.fw.containerip.d"),
+        [0; 0],
+        "its agent is here, without it"
+    );
+    bed.pass(609);
+    assert_eq!(bed.ips("b.fw.containerip.d"), [2]);
+    bed.pass(2);
+    assert!(bed.records().is_empty());
+    assert_eq!(bed.cluster.counts().agents, 1);
+}
+
+#[test]
+fn what_ended_while_no_stream_was_there_is_gone_at_once() {
+    let mut bed = running();
+    let mut state = subscribed(&[], &[], &["s1", "s2"]);
+    let ended = |id: &str| json!({ "task_id": { "value": id }, "framework_id": { "value": "f" } });
+    state["subscribed"]["get_state"]["get_tasks"]["completed_tasks"] = json!([ended("a")]);
+    bed.event(&state);
+    assert_eq!(bed.ips("a.fw.containerip.d"), [0; 0]);
+    assert_eq!(bed.ips("b.fw.containerip.d"), [2]);
+    // A task that runs can have the id of one that ended before.
+    let b = task("b", "TASK_RUNNING", "s2", &[status("b", Some(2), None)]);
+    let mut state = subscribed(&[b], &[agent("s2", "10.0.0.2")], &[]);
+    state["subscribed"]["get_state"]["get_tasks"]["completed_tasks"] = json!([ended("b")]);
+    bed.event(&state);
+    assert_eq!(bed.ips("b.fw.containerip.d"), [2]);
+}
+
+#[test]
+fn ranges_can_change() {
+    let mut bed = running();
+    let pointers = |bed: &Bed| {
+        let records = bed.records();
+        records
+            .iter()
+            .filter(|(owner, _)| owner.ends_with(".arpa"))
+            .count()
+    };
+    assert_eq!(pointers(&bed), 2);
+    let batch = bed.cluster.set_ranges(Vec::new());
+    bed.zones.apply(batch, std::time::UNIX_EPOCH);
+    assert_eq!(pointers(&bed), 0);
+    let batch = bed.cluster.set_ranges(vec!["9.0.0.2/32".parse().unwrap()]);
+    bed.zones.apply(batch, std::time::UNIX_EPOCH);
+    assert_eq!(pointers(&bed), 1);
+}
+
+/// A real master's events: a task runs, another one with a port of the host is started, and the first
+/// one is killed.
+#[test]
+fn recorded_events_become_names() {
+    let recorded = include_bytes!("../../tests/fixtures/events");
+    let mut bed = Bed::new();
+    let (cluster, now) = (&mut bed.cluster, bed.now);
+    events::read_all(&recorded[..], |item| cluster.handle(item, now)).unwrap();
+    bed.apply();
+    assert!(bed.cluster.is_settled());
+    let records = bed.records();
+    let owners: BTreeSet<&str> = records.iter().map(|(owner, _)| owner.as_str()).collect();
+    let instance = owners
+        .iter()
+        .find(|owner| owner.starts_with("9-0-"))
+        .unwrap();
+    for owner in [
+        "found-by.testbed.containerip.d",
+        "found-by.testbed.agentip.d",
+        "found-by.testbed.autoip.d",
+        "found-by.testbed.dcos.overlay.d",
+        "_http._tcp.found-by.testbed.containerip.d",
+        "_http._tcp.found-by.testbed.agentip.d",
+        "_http._tcp.found-by.testbed.autoip.d",
+    ] {
+        assert!(owners.contains(owner), "{owner} in {owners:?}");
+    }
+    assert!(instance.ends_with(".found-by.testbed.containerip.d"));
+    assert!(
+        !owners.iter().any(|owner| owner.contains("before")),
+        "{owners:?}"
+    );
+    let six = |(owner, data): &(String, Data)| {
+        owner == "found-by.testbed.containerip.d" && matches!(data, Data::Aaaa(_))
+    };
+    assert!(records.iter().any(six), "{records:?}");
+}
+
+/// What happens to a cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    Framework(u8, bool),
+    Agent(u8, bool),
+    Task {
+        framework: u8,
+        task: u8,
+        agent: u8,
+        state: u8,
+        ip: Option<u8>,
+        port: bool,
+    },
+    Update {
+        framework: u8,
+        task: u8,
+        state: u8,
+        ip: Option<u8>,
+    },
+    Resubscribe,
+    Restart,
+}
+
+const STATES: [&str; 5] = [
+    "TASK_STAGING",
+    "TASK_RUNNING",
+    "TASK_RUNNING",
+    "TASK_KILLING",
+    "TASK_FAILED",
+];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ip = || prop::option::weighted(0.8, 1..6_u8);
+    let step = prop_oneof![
+        1 => (0..2_u8, any::<bool>()).prop_map(|(f, there)| Step::Framework(f, there)),
+        2 => (0..3_u8, prop::bool::weighted(0.7)).prop_map(|(a, there)| Step::Agent(a, there)),
+        4 => (0..2_u8, 0..5_u8, 0..3_u8, 0..5_u8, ip(), any::<bool>()).prop_map(
+            |(framework, task, agent, state, ip, port)| Step::Task { framework, task, agent, state, ip, port }
+        ),
+        5 => (0..2_u8, 0..5_u8, 0..5_u8, ip()).prop_map(
+            |(framework, task, state, ip)| Step::Update { framework, task, state, ip }
+        ),
+        1 => Just(Step::Resubscribe),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+/// A cluster as lists, from which a master's whole state is made.
+#[derive(Default)]
+struct Model {
+    frameworks: BTreeSet<u8>,
+    agents: BTreeSet<u8>,
+    tasks: BTreeMap<(u8, u8), Value>,
+    time: f64,
+}
+
+impl Model {
+    fn framework(number: u8) -> Value {
+        framework(&format!("f{number}"), &format!("Fw_{number}"))
+    }
+
+    fn agent(number: u8) -> Value {
+        agent(&format!("s{number}"), &format!("10.0.0.{number}"))
+    }
+
+    fn status(&mut self, task: u8, ip: Option<u8>) -> Value {
+        self.time += 1.0;
+        status(&format!("t{task}"), ip, Some(self.time))
+    }
+
+    /// Takes a step. Returns the event that tells of it.
+    fn take(&mut self, step: &Step) -> Option<Value> {
+        match *step {
+            Step::Framework(number, true) => {
+                self.frameworks.insert(number);
+                Some(json!({ "framework_added": { "framework": Model::framework(number) } }))
+            }
+            Step::Framework(number, false) => {
+                self.frameworks.remove(&number);
+                self.tasks.retain(|(framework, _), _| *framework != number);
+                Some(json!({ "framework_removed": Model::framework(number) }))
+            }
+            Step::Agent(number, true) => {
+                self.agents.insert(number);
+                Some(json!({ "agent_added": { "agent": Model::agent(number) } }))
+            }
+            Step::Agent(number, false) => {
+                self.agents.remove(&number);
+                let id = format!("s{number}");
+                self.tasks
+                    .retain(|_, task| task["agent_id"]["value"] != id.as_str());
+                Some(json!({ "agent_removed": { "agent_id": { "value": id } } }))
+            }
+            Step::Task {
+                framework,
+                task: id,
+                agent,
+                state,
+                ip,
+                port,
+            } => {
+                let status = self.status(id, ip);
+                let state = STATES[usize::from(state)];
+                let mut info = task(&format!("t{id}"), state, &format!("s{agent}"), &[status]);
+                info["framework_id"]["value"] = format!("f{framework}").into();
+                // Some tasks share a name.
+                info["name"] = format!("app{}", id / 2).into();
+                if port {
+                    info["discovery"] = json!({ "ports": { "ports": [{ "number": 80 }] } });
+                }
+                match state {
+                    "TASK_FAILED" => self.tasks.remove(&(framework, id)),
+                    _ => self.tasks.insert((framework, id), info.clone()),
+                };
+                Some(added(&info))
+            }
+            Step::Update {
+                framework,
+                task,
+                state,
+                ip,
+            } => {
+                let status = self.status(task, ip);
+                let state = STATES[usize::from(state)];
+                if let Some(info) = self.tasks.get_mut(&(framework, task)) {
+                    info["state"] = state.into();
+                    info["statuses"]
+                        .as_array_mut()
+                        .unwrap()
+                        .push(status.clone());
+                    if state == "TASK_FAILED" {
+                        self.tasks.remove(&(framework, task));
+                    }
+                }
+                let mut event = updated(state, &status);
+                event["task_updated"]["framework_id"]["value"] = format!("f{framework}").into();
+                Some(event)
+            }
+            Step::Resubscribe | Step::Restart => None,
+        }
+    }
+
+    fn whole_state(&self) -> Value {
+        let frameworks: Vec<Value> = self
+            .frameworks
+            .iter()
+            .copied()
+            .map(Model::framework)
+            .collect();
+        let agents: Vec<Value> = self.agents.iter().copied().map(Model::agent).collect();
+        let tasks: Vec<&Value> = self.tasks.values().collect();
+        json!({ "subscribed": { "get_state": {
+            "get_tasks": { "tasks": tasks },
+            "get_frameworks": { "frameworks": frameworks },
+            "get_agents": { "agents": agents },
+        } } })
+    }
+}
+
+proptest! {
+    /// Whatever happens, in events, new subscriptions and restarts with a snapshot: the records are
+    /// those of a table that is built from the master's whole state.
+    #[test]
+    fn events_lead_to_the_records_of_the_whole_state(steps in steps()) {
+        let mut model = Model::default();
+        let mut bed = Bed::new();
+        bed.event(&model.whole_state());
+        for step in &steps {
+            match (model.take(step), step) {
+                (Some(event), _) => bed.event(&event),
+                (None, Step::Restart) => {
+                    let content = crate::snapshot::encode(&bed.cluster, &bed.zones, &[], std::time::UNIX_EPOCH);
+                    let kept = crate::snapshot::decode(&content, &rules()).unwrap();
+                    let before = bed.records();
+                    bed = Bed { cluster: kept.cluster, now: bed.now, ..Bed::new() };
+                    bed.apply();
+                    prop_assert_eq!(bed.records(), before);
+                    bed.event(&model.whole_state());
+                }
+                (None, _) => bed.event(&model.whole_state()),
+            }
+            // Tasks on agents that are not there wait; their time to be confirmed passes.
+            if matches!(step, Step::Resubscribe | Step::Restart) {
+                bed.pass(0);
+                bed.pass(11);
+            }
+            let mut anew = Bed::new();
+            anew.event(&model.whole_state());
+            prop_assert_eq!(bed.records(), anew.records(), "after {:?}", step);
+        }
+        let counts = bed.cluster.counts();
+        prop_assert_eq!(counts.tasks, model.tasks.len());
+        prop_assert_eq!(counts.agents, model.agents.len());
+    }
+}
