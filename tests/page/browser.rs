@@ -202,12 +202,17 @@ impl Browser {
             .unwrap();
     }
 
-    /// Returns the messages of the console since the last call.
+    /// Returns the messages of the console since the last call, without those of the browser's own
+    /// pages.
     pub fn console(&self) -> Vec<String> {
         let entries = self.send("se/log", &json!({"type": "browser"})).unwrap();
         let entries = entries.as_array().cloned().unwrap_or_default();
         let text = |entry: &Value| format!("{}: {}", entry["level"], entry["message"]);
-        entries.iter().map(text).collect()
+        let is_of_page = |entry: &&Value| {
+            let message = entry["message"].as_str().unwrap_or_default();
+            !message.starts_with("chrome://")
+        };
+        entries.iter().filter(is_of_page).map(text).collect()
     }
 
     /// Asserts that neither the page nor its policy caused a message on the console.

@@ -233,6 +233,8 @@ export function hasText(container, text) {
   );
 }
 
+const names = new WeakMap();
+
 // Returns the names of a container in the DNS; a task that does not run has none.
 function dnsNames(container) {
   const framework = tasks.frameworkName(container);
@@ -240,6 +242,16 @@ function dnsNames(container) {
     return [];
   }
   const domain = state.overview.dns_domain;
+  const known = names.get(container);
+  if (known && known.framework === framework && known.domain === domain) {
+    return known.list;
+  }
+  const list = makeNames(container, framework, domain);
+  names.set(container, { framework, domain, list });
+  return list;
+}
+
+function makeNames(container, framework, domain) {
   const { dnsName, networks } = container;
   const own = networks.length > 1 ? networks : [];
   return [
@@ -265,7 +277,7 @@ const CONTAINER_COLUMNS = [
     title: 'Task',
     cell: (row) => [el('div', { class: 'name' }, row.name), row.id !== row.name && el('div', { class: 'id' }, copyable(row.id))],
   },
-  { title: 'Framework', cell: (row) => el('span', { class: 'name' }, tasks.frameworkName(row) || row.framework) },
+  { title: 'Framework', cell: (row) => el('span', {}, tasks.frameworkName(row) || row.framework) },
   {
     title: 'Agent',
     cell: (row) => {
@@ -275,6 +287,6 @@ const CONTAINER_COLUMNS = [
   },
   { title: 'Addresses', cell: networkLines },
   { title: 'Ports', cell: (row) => lines(row.networks.flatMap((network) => network.ports)) },
-  { title: 'DNS names', cell: (row) => lines(dnsNames(row).map((name) => copyable(name))) },
+  { title: 'DNS names', cell: (row) => el('div', { class: 'dns' }, lines(dnsNames(row).map((name) => copyable(name)))) },
   { title: 'State', cell: (row) => lines([taskState(row), row.since && el('span', {}, 'for ', since(row.since))]) },
 ];

@@ -29,6 +29,7 @@ export function onChange(listener) {
 
 function changed() {
   index = null;
+  sorted = null;
   listeners.forEach((listener) => listener());
 }
 
@@ -197,14 +198,12 @@ export function agentOf(container) {
 
 // Returns the containers that a function selects, the newest first.
 export function select(selects) {
-  const selected = [];
-  for (const container of containers.values()) {
-    if (selects(container)) {
-      selected.push(container);
-    }
-  }
-  return selected.sort((a, b) => b.since - a.since || (a.key < b.key ? -1 : 1));
+  const isFirst = (a, b) => b.since - a.since || (a.key < b.key ? -1 : 1);
+  sorted = sorted || [...containers.values()].sort(isFirst);
+  return sorted.filter(selects);
 }
+
+let sorted = null;
 
 export const isOn = (network) => (container) => container.networks.some((info) => info.name === network);
 

