@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
 use testbed::cluster::Cluster;
+use testbed::docker::{Engine, IMAGE};
 use testbed::framework::{Framework, TaskSpec};
 use testbed::install::BUSYBOX;
 use testbed::netns::Netns;
+use testbed::skip;
 
 use crate::bed::{DOMAIN, LIMIT, Server, run, setup, start};
 
@@ -111,4 +114,47 @@ fn containers_of_mesos_find_each_other() {
     let v4 = states[1].ips.iter().find(|ip| ip.is_ipv4()).unwrap();
     let found = inside(&cluster, &one, &address, &format!("getent hosts {v4}"));
     assert!(found.contains(&name("two")), "{found}");
+}
+
+/// Docker puts a resolver of its own, at 127.0.0.11, between a container and the name server.
+#[test]
+fn containers_of_docker_find_those_of_mesos() {
+    let test = "containers_of_docker_find_those_of_mesos";
+    if !skip::require_docker(test) {
+        return;
+    }
+    let Some(mut setup) = setup(test, 1, 2) else {
+        return;
+    };
+    setup.agent_config["network_config"] = json!({ "mesos_bridge": true, "docker_bridge": true });
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let host = cluster.agents[0].host().unwrap();
+    let mut engine = Engine::new(cluster.run(), "engine", host.netns()).unwrap();
+    engine.start().unwrap();
+    let socket = engine.socket();
+    cluster.agents[0]
+        .configure(|config| config["docker_socket"] = json!(socket))
+        .unwrap();
+    cluster.agents[1]
+        .configure(|config| config["network_config"]["docker_bridge"] = false.into())
+        .unwrap();
+    cluster.start_all().unwrap();
+    cluster.wait_overlays(LIMIT).unwrap();
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let spec = TaskSpec::new("two", &cluster.agents[1].ip(), Some("dcos"));
+    let state = run(&framework, &spec);
+    let address = cluster.agents[0].ip();
+    let options = ["--master", "10.77.0.1:5050"];
+    let server = Server::start(&cluster, &cluster.agents[0], &address, &options);
+    server.wait_addresses("two.testbed.containerip", LIMIT, &state.ips);
+    let name = format!("two.testbed.containerip.{DOMAIN}");
+    let script = format!("cat /etc/resolv.conf; nslookup -type=a {name}; nslookup none.{name}");
+    let arguments = ["run", "--rm", "--network", "dcos", "--dns", &address, IMAGE];
+    let script = format!("{script} || true");
+    let found = engine
+        .docker(&[&arguments[..], &["sh", "-c", &script]].concat())
+        .unwrap();
+    let v4 = state.ips.iter().find(|ip| ip.is_ipv4()).unwrap();
+    assert!(found.contains("nameserver 127.0.0.11"), "{found}");
+    assert!(found.contains(&v4.to_string()), "{found}");
 }

@@ -1,19 +1,52 @@
 //! Metrics, health and lookup over HTTP.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use overlay_dns::server::Config;
-use overlay_dns::server::lookup::{Found, State};
-use overlay_dns::zone::Knowledge;
+use overlay_dns::server::lookup::{Facts, Found, Gauges, State, Task};
+use overlay_dns::zone::{DomainName, Knowledge};
 use testkit::prometheus;
 
 use crate::support::{Bed, ZONE, config, isolated, name};
+
+/// A cluster with one task.
+#[derive(Debug)]
+struct OneTask;
+
+impl Facts for OneTask {
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            tasks: 1,
+            ..Gauges::default()
+        }
+    }
+
+    fn tasks_of_name(&self, owner: &DomainName) -> Vec<Task> {
+        let is_its = owner.to_string() == name("web");
+        is_its.then(web).into_iter().collect()
+    }
+
+    fn tasks_of_address(&self, address: IpAddr) -> Vec<Task> {
+        let is_its = address.to_string() == "9.0.0.1";
+        is_its.then(web).into_iter().collect()
+    }
+}
+
+fn web() -> Task {
+    Task {
+        id: "web.1".to_owned(),
+        ..Task::default()
+    }
+}
 
 /// Starts a server with metrics, and returns their address.
 fn start() -> Result<(Bed, SocketAddr)> {
     let bed = Bed::start(Config {
         http: Some("127.0.0.1:0".parse()?),
+        facts: Some(Arc::new(OneTask)),
         ..config()
     })?;
     let http = bed.server.http().context("no HTTP")?;
@@ -73,6 +106,28 @@ fn questions_are_counted() -> Result<()> {
 }
 
 #[test]
+fn every_metric_is_described() -> Result<()> {
+    isolated("every_metric_is_described", || {
+        let (_bed, http) = start()?;
+        let (_, text) = get(http, "/metrics")?;
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+        let page = std::fs::read_to_string(page)?;
+        let (_, section) = page.split_once("## Name server").context("no section")?;
+        let types = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE mesos_overlay_dns_"));
+        let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+        ensure!(names.len() > 25, "{names:?}");
+        for name in names {
+            let is_described =
+                section.contains(&format!("`{name}`")) || section.contains(&format!("`{name}{{"));
+            ensure!(is_described, "docs/metrics.md does not have {name}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn health_is_for_load_balancers() -> Result<()> {
     isolated("health_is_for_load_balancers", || {
         let (bed, http) = start()?;
@@ -101,6 +156,10 @@ fn names_and_addresses_are_looked_up() -> Result<()> {
         );
         ensure!(
             found.records.len() == 1 && found.records[0].data == "9.0.0.1",
+            "{found:?}"
+        );
+        ensure!(
+            found.tasks == [web()] && find("9.0.0.1")?.tasks == [web()],
             "{found:?}"
         );
         let found = find("9.0.0.2")?;
