@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::leases::Leases;
 use super::ledger::Ledger;
 use super::record::EncodedAgent;
-use super::sessions::{Session, Sessions};
+use super::sessions::Session;
 use crate::Response;
 use crate::allocation::allocator::{Allocation, DualStackNet};
 use crate::allocation::prefix::overlap;
@@ -24,9 +25,7 @@ const MAX_NAMED: usize = 200;
 const MAX_TEXT: usize = 200;
 
 /// Keys of the query.
-const KEYS: &[&str] = &[
-    "network", "agent", "q", "status", "limit", "offset", "jsonp",
-];
+const KEYS: &[&str] = &["network", "agent", "q", "status", "limit", "offset"];
 
 /// A selection of agents, and of a part of it.
 #[derive(Debug, Default)]
@@ -56,7 +55,10 @@ enum Search {
 enum Status {
     Connected,
     Disconnected,
+    /// With an error: of the overlay that the query names, or of any and the host.
     Failing,
+    /// With a lease that has ended.
+    Expired,
 }
 
 /// The agents that a query selects.
@@ -96,7 +98,7 @@ impl AgentQuery {
 
     /// Returns the agents of the committed state that are selected, in the order of their
     /// addresses.
-    pub fn select<'a>(&self, ledger: &'a Ledger, sessions: &Sessions) -> Selection<'a> {
+    pub fn select<'a>(&self, ledger: &'a Ledger, leases: &Leases<'_>) -> Selection<'a> {
         let holders = match &self.search {
             Some(Search::Net(net)) => Some(holders(ledger, *net)),
             _ => None,
@@ -110,7 +112,7 @@ impl AgentQuery {
             if !is_among(&self.agents) || !is_among(&holders) || !self.has_network(agent) {
                 continue;
             }
-            if !self.admits(*ip, agent, sessions) {
+            if !self.admits(*ip, agent, leases) {
                 continue;
             }
             selection.matched += 1;
@@ -126,7 +128,7 @@ impl AgentQuery {
         self.network.as_ref().is_none_or(is_it)
     }
 
-    fn admits(&self, ip: Ipv4Addr, agent: &EncodedAgent, sessions: &Sessions) -> bool {
+    fn admits(&self, ip: Ipv4Addr, agent: &EncodedAgent, leases: &Leases<'_>) -> bool {
         let text = match &self.search {
             Some(Search::Text(text)) => Some(text),
             _ => None,
@@ -134,29 +136,36 @@ impl AgentQuery {
         if text.is_none() && self.status.is_none() {
             return true;
         }
-        let session = sessions.get(ip);
-        self.status
-            .is_none_or(|status| status.is_of(agent, session))
-            && text.is_none_or(|text| has_text(text, ip, agent, session))
+        let session = leases.sessions.get(ip);
+        let is_in = |status| match status {
+            Status::Expired => leases.has_ended(ip),
+            Status::Connected => is_connected(session),
+            Status::Disconnected => !is_connected(session),
+            Status::Failing => session.is_some_and(|session| self.fails(agent, session)),
+        };
+        self.status.is_none_or(is_in) && text.is_none_or(|text| has_text(text, ip, agent, session))
     }
-}
 
-impl Status {
-    fn is_of(self, agent: &EncodedAgent, session: Option<&Session>) -> bool {
-        let is_connected = session.is_some_and(|session| session.is_connected);
-        match self {
-            Status::Connected => is_connected,
-            Status::Disconnected => !is_connected,
-            Status::Failing => session.is_some_and(|session| {
-                !session.host_errors.is_empty() || errors(agent, session).next().is_some()
-            }),
+    /// Returns whether an agent reports an error, as the overview counts it.
+    fn fails(&self, agent: &EncodedAgent, session: &Session) -> bool {
+        match &self.network {
+            Some(name) => {
+                let state = session.state(name);
+                state.is_some_and(|state| state.error.is_some())
+            }
+            None => !session.host_errors.is_empty() || errors(agent, session).next().is_some(),
         }
     }
 }
 
+fn is_connected(session: Option<&Session>) -> bool {
+    session.is_some_and(|session| session.is_connected)
+}
+
 /// Returns the errors of an agent's overlays.
 fn errors<'a>(agent: &'a EncodedAgent, session: &'a Session) -> impl Iterator<Item = &'a str> {
-    let states = agent.json.overlays().filter_map(|name| session.state(name));
+    let overlays = agent.json.overlays().enumerate();
+    let states = overlays.filter_map(|(position, name)| session.state_near(position, name));
     states.filter_map(|state| state.error.as_deref())
 }
 
@@ -222,8 +231,9 @@ fn status(text: &str) -> Result<Status, Response> {
         "connected" => Ok(Status::Connected),
         "disconnected" => Ok(Status::Disconnected),
         "failing" => Ok(Status::Failing),
+        "expired" => Ok(Status::Expired),
         _ => Err(bad(&format!(
-            "status: {} is none of connected, disconnected and failing",
+            "status: {} is none of connected, disconnected, failing and expired",
             quote(text)
         ))),
     }
