@@ -25,7 +25,7 @@ const MAX_NAMED: usize = 200;
 const MAX_TEXT: usize = 200;
 
 /// Keys of the query.
-const KEYS: &[&str] = &["network", "agent", "q", "status", "limit", "offset"];
+const KEYS: &[&str] = &["network", "agent", "q", "also", "status", "limit", "offset"];
 
 /// A selection of agents, and of a part of it.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct AgentQuery {
     /// The only agents that are selected.
     agents: Option<BTreeSet<Ipv4Addr>>,
     search: Option<Search>,
+    /// Agents that are found whatever is searched for.
+    also: BTreeSet<Ipv4Addr>,
     status: Option<Status>,
     /// The number of agents to show at most.
     limit: usize,
@@ -88,8 +90,11 @@ impl AgentQuery {
         let text = value("q").map(str::trim).filter(|text| !text.is_empty());
         Ok(AgentQuery {
             network: value("network").map(str::to_owned),
-            agents: value("agent").map(agents).transpose()?,
+            agents: value("agent")
+                .map(|text| agents("agent", text))
+                .transpose()?,
             search: text.map(search).transpose()?,
+            also: agents("also", value("also").unwrap_or_default())?,
             status: value("status").map(status).transpose()?,
             limit: number("limit", value("limit"), DEFAULT_LIMIT, 1..=MAX_LIMIT)?,
             offset: number("offset", value("offset"), 0, 0..=usize::MAX)?,
@@ -109,10 +114,16 @@ impl AgentQuery {
         };
         for (ip, agent) in &ledger.committed().agents {
             let is_among = |set: &Option<BTreeSet<_>>| set.as_ref().is_none_or(|s| s.contains(ip));
-            if !is_among(&self.agents) || !is_among(&holders) || !self.has_network(agent) {
+            if !is_among(&self.agents) || !self.has_network(agent) {
                 continue;
             }
-            if !self.admits(*ip, agent, leases) {
+            let session = leases.sessions.get(*ip);
+            let has_status = |status| self.has_status(status, *ip, agent, leases);
+            let is_found = || match &self.search {
+                Some(Search::Text(text)) => has_text(text, *ip, agent, session),
+                _ => is_among(&holders),
+            };
+            if !self.status.is_none_or(has_status) || !(self.also.contains(ip) || is_found()) {
                 continue;
             }
             selection.matched += 1;
@@ -128,22 +139,21 @@ impl AgentQuery {
         self.network.as_ref().is_none_or(is_it)
     }
 
-    fn admits(&self, ip: Ipv4Addr, agent: &EncodedAgent, leases: &Leases<'_>) -> bool {
-        let text = match &self.search {
-            Some(Search::Text(text)) => Some(text),
-            _ => None,
-        };
-        if text.is_none() && self.status.is_none() {
-            return true;
-        }
+    fn has_status(
+        &self,
+        status: Status,
+        ip: Ipv4Addr,
+        agent: &EncodedAgent,
+        leases: &Leases<'_>,
+    ) -> bool {
         let session = leases.sessions.get(ip);
-        let is_in = |status| match status {
-            Status::Expired => leases.has_ended(ip),
-            Status::Connected => is_connected(session),
-            Status::Disconnected => !is_connected(session),
+        let is_connected = session.is_some_and(|session| session.is_connected);
+        match status {
+            Status::Connected => is_connected,
+            Status::Disconnected => !is_connected,
             Status::Failing => session.is_some_and(|session| self.fails(agent, session)),
-        };
-        self.status.is_none_or(is_in) && text.is_none_or(|text| has_text(text, ip, agent, session))
+            Status::Expired => leases.has_ended(ip),
+        }
     }
 
     /// Returns whether an agent reports an error, as the overview counts it.
@@ -156,10 +166,6 @@ impl AgentQuery {
             None => !session.host_errors.is_empty() || errors(agent, session).next().is_some(),
         }
     }
-}
-
-fn is_connected(session: Option<&Session>) -> bool {
-    session.is_some_and(|session| session.is_connected)
 }
 
 /// Returns the errors of an agent's overlays.
@@ -214,14 +220,14 @@ fn search(text: &str) -> Result<Search, Response> {
     })
 }
 
-fn agents(text: &str) -> Result<BTreeSet<Ipv4Addr>, Response> {
+fn agents(key: &str, text: &str) -> Result<BTreeSet<Ipv4Addr>, Response> {
     let named = text.split(',').filter(|agent| !agent.is_empty());
     if named.clone().count() > MAX_NAMED {
-        return Err(bad(&format!("agent names more than {MAX_NAMED} agents")));
+        return Err(bad(&format!("{key} names more than {MAX_NAMED} agents")));
     }
     let parse = |agent: &str| {
         let parsed = agent.trim().parse();
-        parsed.map_err(|_| bad(&format!("agent: {} is not an IPv4 address", quote(agent))))
+        parsed.map_err(|_| bad(&format!("{key}: {} is not an IPv4 address", quote(agent))))
     };
     named.map(parse).collect()
 }
