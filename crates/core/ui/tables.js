@@ -110,8 +110,8 @@ function moveRows(parent, nodes) {
   const focused = document.activeElement;
   const rows = new Map([...parent.childNodes].map((row) => [key(row), row]));
   nodes.forEach((node, place) => {
-    const row = rows.get(key(node));
-    if (row && row !== parent.childNodes[place]) {
+    const row = rows.get(key(node)) || node;
+    if (row !== parent.childNodes[place]) {
       parent.insertBefore(row, parent.childNodes[place] || null);
     }
   });
