@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testbed::framework::Framework;
 
-use crate::cluster::{Shown, launch, two_networks, without_containers};
+use crate::cluster::{Shown, launch, two_networks, wait_serving, without_containers};
 use crate::common;
 use crate::relay::Fault;
 
@@ -256,7 +256,7 @@ fn leases_are_reclaimed_from_the_page() {
     shown.cluster.agents[1].kill().unwrap();
     shown.cluster.master.kill().unwrap();
     shown.cluster.master.start().unwrap();
-    common::wait_authenticating(&shown.cluster.master);
+    wait_serving(&shown.cluster.master);
     shown.open("#/reclaim", "Reclaim");
     shown.browser.wait_text("The leases of 1 agent have ended.");
     assert!(!shown.browser.text("main").contains(&first));
