@@ -167,7 +167,9 @@ fn no_answer_is_a_page() {
         (
             cluster.master.client(),
             "overlay-master",
-            &["state", "overlays", "health", "metrics"][..],
+            &[
+                "state", "overlays", "overview", "agents", "health", "metrics",
+            ][..],
         ),
         (
             cluster.agents[0].client(),

@@ -16,7 +16,7 @@ use super::Config;
 use super::access::Ranges;
 use super::answer::{Client, Found, Responder, Transport, find};
 use super::authority::Authority;
-use super::forward::{Forwarder, question};
+use super::forward::{Forwarder, Unanswered, question};
 use super::metrics::{Counters, Metrics, add};
 use super::rate::{RateLimit, Verdict};
 use super::request::{Rejection, Request};
@@ -304,19 +304,19 @@ impl Engine {
     }
 
     /// Asks upstream resolvers a question that came over UDP. The answer is sent when they have it.
+    /// Returns false if too many questions wait for them.
     pub fn forward_udp(
         self: &Arc<Self>,
         message: &[u8],
         listener: &Arc<Listener>,
         route: Route,
         counters: &Arc<Counters>,
-    ) {
+    ) -> bool {
         let Some(forwarder) = &self.forwarder else {
-            return;
+            return false;
         };
         let Some(place) = forwarder.wait() else {
-            add(&counters.forward_failures, 1);
-            return;
+            return false;
         };
         let (engine, listener) = (Arc::clone(self), Arc::clone(listener));
         let (counters, message) = (Arc::clone(counters), message.to_vec());
@@ -331,6 +331,24 @@ impl Engine {
                 let _ = listener.send(&answer, route);
             }
         });
+        true
+    }
+
+    /// Writes the answer to a question for which upstream resolvers have no time.
+    pub fn answer_busy(
+        &self,
+        message: &[u8],
+        client: Client,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Ok(request) = Request::parse(message) else {
+            return false;
+        };
+        add(&counters.forward_failures, 1);
+        let responder = self.responder(client, None);
+        counters.answer(responder.relay(&request, Err(Unanswered::Busy), out));
+        true
     }
 
     /// Asks upstream resolvers, and returns the answer for the client.

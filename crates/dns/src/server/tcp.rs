@@ -221,8 +221,9 @@ impl Connection {
     async fn forward(&mut self, request: &[u8]) -> std::io::Result<()> {
         let engine = Arc::clone(&self.engine);
         let Some(_place) = engine.forwarder.as_ref().and_then(Forwarder::wait) else {
-            add(&self.counters.forward_failures, 1);
-            return Ok(());
+            let mut out = Vec::new();
+            engine.answer_busy(request, self.client, &self.counters, &mut out);
+            return self.send(&out).await;
         };
         let answer = engine.forward(request, self.client, &self.counters).await;
         match answer {

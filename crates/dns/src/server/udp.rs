@@ -278,8 +278,12 @@ fn answer_all(listener: &Arc<Listener>, engine: &Arc<Engine>, counters: &Arc<Cou
                     Next::Send => answers.push((out, *route)),
                     Next::Nothing => spare.push(out),
                     Next::Forward => {
-                        spare.push(out);
-                        engine.forward_udp(request, listener, *route, counters);
+                        let waits = engine.forward_udp(request, listener, *route, counters);
+                        if !waits && engine.answer_busy(request, client, counters, &mut out) {
+                            answers.push((out, *route));
+                        } else {
+                            spare.push(out);
+                        }
                     }
                     // Changes of a zone are asked over TCP; see `Engine::answer`.
                     Next::Transfer => spare.push(out),

@@ -264,6 +264,37 @@ fn silence_upstream_is_a_failure() -> Result<()> {
 }
 
 #[test]
+fn too_many_questions_for_upstream_are_answered_at_once() -> Result<()> {
+    isolated(
+        "too_many_questions_for_upstream_are_answered_at_once",
+        || {
+            let silent = Lossy::start((1, 1))?;
+            let bed = start(&[silent.address])?;
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.connect(bed.address())?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let question = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+            let begin = Instant::now();
+            for _ in 0..2_200 {
+                socket.send(&question)?;
+            }
+            let mut answer = [0; 512];
+            for _ in 0..20 {
+                socket.recv(&mut answer)?;
+                ensure!(answer[3] & 0x0f == 2, "{answer:x?}");
+            }
+            // The resolver would have had four seconds for each.
+            ensure!(
+                begin.elapsed() < Duration::from_secs(3),
+                "{:?}",
+                begin.elapsed()
+            );
+            Ok(())
+        },
+    )
+}
+
+#[test]
 fn a_server_does_not_ask_itself() -> Result<()> {
     isolated("a_server_does_not_ask_itself", || {
         for (listen, resolver) in [
