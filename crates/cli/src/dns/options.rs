@@ -319,14 +319,14 @@ mod tests {
 
     #[test]
     fn resolvers_of_the_host_are_others_than_this_server() {
-        let text = "nameserver 127.0.0.7\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n";
+        let text = "nameserver 127.0.0.7\nnameserver 203.0.113.1\nnameserver 203.0.113.2\n";
         for (listen, expected) in [
-            // The loopback is this host's, and 192.0.2.0/24 is nobody's.
-            ("0.0.0.0:53", vec!["192.0.2.1:53", "192.0.2.2:53"]),
-            ("192.0.2.1:53", vec!["127.0.0.7:53", "192.0.2.2:53"]),
+            // The loopback is this host's, and 203.0.113.0/24 is nobody's.
+            ("0.0.0.0:53", vec!["203.0.113.1:53", "203.0.113.2:53"]),
+            ("203.0.113.1:53", vec!["127.0.0.7:53", "203.0.113.2:53"]),
             (
                 "0.0.0.0:5353",
-                vec!["127.0.0.7:53", "192.0.2.1:53", "192.0.2.2:53"],
+                vec!["127.0.0.7:53", "203.0.113.1:53", "203.0.113.2:53"],
             ),
         ] {
             let found = others(text, &[listen.parse().unwrap()]);
