@@ -40,6 +40,7 @@ impl Cluster {
         let index = self.frameworks.insert(Framework {
             id: Arc::clone(&id),
             label: None,
+            is_confirmed: true,
             tasks: HashMap::new(),
         });
         self.framework_ids.insert(id, index);

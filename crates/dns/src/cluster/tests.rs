@@ -1,6 +1,6 @@
 mod model;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
@@ -229,22 +229,27 @@ fn a_task_waits_for_its_agent_and_its_framework() {
 fn a_host_name_is_looked_up() {
     let mut bed = running();
     bed.event(&json!({ "agent_added": { "agent": agent("s1", "host-1") } }));
-    assert_eq!(bed.ips("a.fw.agentip.d"), [0; 0]);
+    assert_eq!(
+        bed.ips("a.fw.agentip.d"),
+        [9],
+        "the address in its process id"
+    );
     assert_eq!(
         bed.cluster.hostnames(false),
         HashSet::from(["host-1".to_owned()])
     );
     bed.cluster.resolve("host-1", None);
     bed.apply();
-    assert_eq!(
-        bed.ips("a.fw.agentip.d"),
-        [9],
-        "the address in its process id"
-    );
+    assert_eq!(bed.ips("a.fw.agentip.d"), [9]);
     assert!(bed.cluster.hostnames(false).is_empty());
     bed.cluster
         .resolve("host-1", Some("10.0.0.7".parse().unwrap()));
     bed.cluster.resolve("host-1", None);
+    // Many hosts find their own name at their loopback.
+    for nowhere in ["127.0.1.1", "::1", "0.0.0.0"] {
+        bed.cluster
+            .resolve("host-1", Some(nowhere.parse().unwrap()));
+    }
     bed.apply();
     assert_eq!(
         bed.ips("a.fw.agentip.d"),
@@ -252,6 +257,47 @@ fn a_host_name_is_looked_up() {
         "a lookup that fails takes nothing away"
     );
     assert_eq!(bed.ips("b.fw.agentip.d"), [2]);
+}
+
+#[test]
+fn an_agent_is_found_where_it_says() {
+    let at = |hostname: &str, pid: &str| {
+        let mut bed = running();
+        let mut agent = agent("s1", hostname);
+        agent["pid"] = pid.into();
+        bed.event(&json!({ "agent_added": { "agent": agent } }));
+        bed.ips("a.fw.agentip.d")
+    };
+    assert_eq!(at("10.0.0.3", "slave(1)@10.0.0.9:5051"), [3]);
+    assert_eq!(at("127.0.0.3", "slave(1)@10.0.0.9:5051"), [9]);
+    assert_eq!(at("127.0.0.3", "slave(1)@127.0.0.9:5051"), [3]);
+    // It has told another one before.
+    assert_eq!(at("0.0.0.0", "slave(1)@0.0.0.0:5051"), [9]);
+    assert_eq!(at("127.0.0.3", ""), [9]);
+    // It registers again, at another address.
+    let mut bed = running();
+    bed.event(&json!({ "agent_added": { "agent": agent("s1", "host-1") } }));
+    let mut moved = agent("s1", "host-1");
+    moved["pid"] = "slave(1)@10.0.0.8:5051".into();
+    bed.event(&json!({ "agent_added": { "agent": moved } }));
+    assert_eq!(bed.ips("a.fw.agentip.d"), [8]);
+}
+
+#[test]
+fn what_went_away_unseen_is_forgotten() {
+    let mut bed = running();
+    let mut state = subscribed(&[], &[agent("s1", "10.0.0.1")], &[]);
+    state["subscribed"]["get_state"]["get_frameworks"] = json!({});
+    bed.event(&state);
+    bed.pass(0);
+    bed.pass(11);
+    let counts = bed.cluster.counts();
+    assert_eq!((counts.frameworks, counts.agents, counts.tasks), (0, 1, 0));
+    // Without a task of it there is nothing to wait for.
+    bed.event(&subscribed(&[], &[], &[]));
+    let counts = bed.cluster.counts();
+    assert_eq!((counts.frameworks, counts.agents), (1, 0));
+    assert!(bed.cluster.is_settled());
 }
 
 #[test]
