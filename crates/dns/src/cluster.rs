@@ -6,6 +6,8 @@
 //! After a connection to a master its state can lack tasks of agents that have not registered again
 //! since the election. So whatever is in the table stays until these agents are back (`cluster/waiting.rs`).
 
+mod agents;
+mod entries;
 mod kept;
 mod search;
 mod slab;
@@ -14,7 +16,7 @@ mod task;
 mod tests;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +26,9 @@ use ipnet::IpNet;
 pub use kept::{Kept, KeptAgent, KeptFramework, KeptTask};
 pub use search::Wanted;
 
-use crate::events::{AgentInfo, FrameworkInfo, Id, Item, State, Status, Task as TaskInfo};
+use crate::events::{FrameworkInfo, Id, Item, State, Status, Task as TaskInfo};
 use crate::label::label;
-use crate::records::{Instance, Made, Problem, Rules};
+use crate::records::{Problem, Rules};
 use crate::zone::Batch;
 
 use slab::Slab;
@@ -66,6 +68,8 @@ struct Framework {
     id: Arc<[u8]>,
     /// Label of its name; `None`: it is not known yet.
     label: Option<Arc<str>>,
+    /// True if a master has confirmed it since the last connection.
+    is_confirmed: bool,
     tasks: HashMap<Arc<[u8]>, u32>,
 }
 
@@ -157,6 +161,11 @@ impl Cluster {
         }
     }
 
+    /// Takes note that no master is connected any more. Nothing is forgotten until the next one's state.
+    pub fn lose(&mut self) {
+        self.waiting = Waiting::default();
+    }
+
     /// Forgets what nobody has confirmed, if the time for it has come. Returns the time of the next
     /// call, if one is due.
     pub fn tick(&mut self, now: Duration) -> Option<Duration> {
@@ -216,44 +225,14 @@ impl Cluster {
         batch
     }
 
+    /// Returns the addresses of the leading master and of all masters.
+    pub fn masters(&self) -> (Option<IpAddr>, &[IpAddr]) {
+        (self.leader, &self.masters)
+    }
+
     /// Returns names and ranges that records are made for.
     pub fn rules(&self) -> &Rules {
         &self.rules
-    }
-
-    /// Returns host names of agents whose addresses are to be looked up; with `all`, also those that
-    /// have been.
-    pub fn hostnames(&self, all: bool) -> HashSet<String> {
-        let agents = self.agents.iter().map(|(_, agent)| agent);
-        let wanted = agents.filter(|agent| all || !agent.is_resolved);
-        let names = wanted.filter_map(|agent| agent.hostname.as_deref());
-        names
-            .filter(|name| name.parse::<IpAddr>().is_err())
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Sets the address of a host name. `None`: it has none, and the address in the agent's process id
-    /// is taken.
-    pub fn resolve(&mut self, hostname: &str, ip: Option<IpAddr>) {
-        let of_name = |agent: &Agent| agent.hostname.as_deref() == Some(hostname);
-        let found: Vec<u32> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| of_name(agent))
-            .map(|(index, _)| index)
-            .collect();
-        for index in found {
-            let Some(agent) = self.agents.get_mut(index) else {
-                continue;
-            };
-            agent.is_resolved = true;
-            // A name server that is down for a moment takes no address away.
-            let address = ip.or(agent.ip).or(agent.pid_ip);
-            if address != agent.ip {
-                self.change_agent(index, |agent| agent.ip = address);
-            }
-        }
     }
 
     /// Returns numbers of entries.
@@ -290,6 +269,9 @@ impl Cluster {
         self.agents
             .iter_mut()
             .for_each(|(_, agent)| agent.is_confirmed = false);
+        self.frameworks
+            .iter_mut()
+            .for_each(|(_, framework)| framework.is_confirmed = false);
         self.waiting = Waiting::begun();
     }
 
@@ -305,6 +287,9 @@ impl Cluster {
         gone.into_iter().for_each(|task| self.remove_task(task));
         let is_complete = self.unconfirmed().next().is_none();
         self.waiting.complete(now, is_complete);
+        if self.is_settled() {
+            self.forget_unused();
+        }
     }
 
     fn unconfirmed(&self) -> impl Iterator<Item = (u32, &Task)> {
@@ -317,6 +302,23 @@ impl Cluster {
         let gone = self.agents.iter().filter(|(_, agent)| !agent.is_confirmed);
         let gone: Vec<u32> = gone.map(|(index, _)| index).collect();
         gone.into_iter().for_each(|agent| self.forget_agent(agent));
+        self.forget_unused();
+    }
+
+    /// Forgets agents and frameworks that nobody has confirmed, and that no task names.
+    fn forget_unused(&mut self) {
+        let is_unused = |agent: &Agent| !agent.is_confirmed && agent.tasks.is_empty();
+        let agents = self.agents.iter().filter(|(_, agent)| is_unused(agent));
+        let agents: Vec<u32> = agents.map(|(index, _)| index).collect();
+        agents
+            .into_iter()
+            .for_each(|agent| self.forget_agent(agent));
+        let is_unused = |entry: &Framework| !entry.is_confirmed && entry.tasks.is_empty();
+        let frameworks = self.frameworks.iter();
+        let frameworks = frameworks.filter(|(_, framework)| is_unused(framework));
+        let ids: Vec<u32> = frameworks.map(|(index, _)| index).collect();
+        ids.into_iter()
+            .for_each(|index| self.forget_framework(index));
     }
 
     fn add_framework(&mut self, info: &FrameworkInfo) {
@@ -328,6 +330,7 @@ impl Cluster {
             return;
         };
         framework.label = Some(Arc::clone(&label));
+        framework.is_confirmed = true;
         let tasks: Vec<u32> = framework.tasks.values().copied().collect();
         for task in tasks {
             // A framework that is renamed renames only tasks that come later.
@@ -342,72 +345,17 @@ impl Cluster {
     }
 
     fn remove_framework(&mut self, id: &Id) {
-        let Some(index) = self.framework_ids.get(&*id.value).copied() else {
-            return;
-        };
+        if let Some(index) = self.framework_ids.get(&*id.value) {
+            self.forget_framework(*index);
+        }
+    }
+
+    fn forget_framework(&mut self, index: u32) {
         let tasks = self.frameworks.get(index).map(|framework| &framework.tasks);
         let tasks: Vec<u32> = tasks.into_iter().flatten().map(|(_, task)| *task).collect();
         tasks.into_iter().for_each(|task| self.remove_task(task));
         if let Some(framework) = self.frameworks.remove(index) {
             self.framework_ids.remove(&framework.id);
-        }
-    }
-
-    fn add_agent(&mut self, info: &AgentInfo) {
-        let Some(index) = self.agent(&info.id) else {
-            return;
-        };
-        self.waiting.is_back(&info.id.value);
-        let hostname: Box<str> = info.hostname.lossy().into();
-        let pid_ip = task::ip_of_pid(&info.pid);
-        let literal = hostname.parse().ok();
-        self.change_agent(index, |agent| {
-            agent.is_confirmed = true;
-            agent.pid_ip = pid_ip.or(agent.pid_ip);
-            if agent.hostname.as_deref() != Some(&*hostname) {
-                agent.ip = literal;
-                agent.is_resolved = literal.is_some();
-                agent.hostname = Some(hostname);
-            }
-        });
-    }
-
-    /// Changes an agent, and with it the records of its tasks.
-    fn change_agent(&mut self, index: u32, change: impl FnOnce(&mut Agent)) {
-        let Some(agent) = self.agents.get_mut(index) else {
-            return;
-        };
-        let before = (agent.hostname.is_some(), agent.ip);
-        let old_ip = agent.ip;
-        change(agent);
-        let after = (agent.hostname.is_some(), agent.ip);
-        if before == after {
-            return;
-        }
-        // What was published is withdrawn as it was.
-        let new_ip = std::mem::replace(&mut agent.ip, old_ip);
-        let tasks = agent.tasks.clone();
-        tasks.iter().for_each(|task| self.withdraw(*task));
-        if let Some(agent) = self.agents.get_mut(index) {
-            agent.ip = new_ip;
-        }
-        tasks.iter().for_each(|task| self.publish(*task));
-    }
-
-    fn remove_agent(&mut self, id: &Id) {
-        self.waiting.is_back(&id.value);
-        if let Some(index) = self.agent_ids.get(&*id.value) {
-            self.forget_agent(*index);
-        }
-    }
-
-    fn forget_agent(&mut self, index: u32) {
-        let tasks = self.agents.get(index).map(|agent| agent.tasks.clone());
-        for task in tasks.into_iter().flatten() {
-            self.remove_task(task);
-        }
-        if let Some(agent) = self.agents.remove(index) {
-            self.agent_ids.remove(&agent.id);
         }
     }
 
@@ -515,123 +463,6 @@ impl Cluster {
         self.leave_agent(index, task.agent);
         if let Some(framework) = self.frameworks.get_mut(task.framework) {
             framework.tasks.remove(&task.id);
-        }
-    }
-
-    fn join_agent(&mut self, task: u32, agent: u32) {
-        if let Some(agent) = self.agents.get_mut(agent) {
-            agent.tasks.push(task);
-        }
-    }
-
-    fn leave_agent(&mut self, task: u32, agent: u32) {
-        if let Some(agent) = self.agents.get_mut(agent) {
-            agent.tasks.retain(|other| *other != task);
-        }
-    }
-
-    fn find(&self, framework: &Id, task: &Id) -> Option<u32> {
-        let framework = self.framework_ids.get(&*framework.value)?;
-        let framework = self.frameworks.get(*framework)?;
-        framework.tasks.get(&*task.value).copied()
-    }
-
-    /// Returns the entry of a framework, which is made if necessary. `None`: there is no room.
-    fn framework(&mut self, id: &Id) -> Option<u32> {
-        if let Some(index) = self.framework_ids.get(&*id.value) {
-            return Some(*index);
-        }
-        if self.frameworks.len() >= MAX_ENTRIES {
-            self.refused += 1;
-            return None;
-        }
-        let id: Arc<[u8]> = Arc::from(&*id.value);
-        let index = self.frameworks.insert(Framework {
-            id: Arc::clone(&id),
-            label: None,
-            tasks: HashMap::new(),
-        });
-        self.framework_ids.insert(id, index);
-        Some(index)
-    }
-
-    /// Returns the entry of an agent, which is made if necessary. `None`: there is no room.
-    fn agent(&mut self, id: &Id) -> Option<u32> {
-        if let Some(index) = self.agent_ids.get(&*id.value) {
-            return Some(*index);
-        }
-        if self.agents.len() >= MAX_ENTRIES {
-            self.refused += 1;
-            return None;
-        }
-        let id: Arc<[u8]> = Arc::from(&*id.value);
-        let index = self.agents.insert(Agent {
-            id: Arc::clone(&id),
-            hostname: None,
-            pid_ip: None,
-            ip: None,
-            is_resolved: false,
-            is_confirmed: true,
-            tasks: Vec::new(),
-        });
-        self.agent_ids.insert(id, index);
-        Some(index)
-    }
-
-    /// Adds the records of a task, if it runs and its agent and framework are known.
-    fn publish(&mut self, index: u32) {
-        let Some(task) = self.tasks.get(index) else {
-            return;
-        };
-        let agent = self.agents.get(task.agent);
-        let is_known = agent.is_some_and(|agent| agent.hostname.is_some());
-        if task.state != State::Running || !is_known || task.framework_label.is_none() {
-            return;
-        }
-        let Made { records, problem } = self.made(task);
-        let left_out = problem.map(|problem| LeftOut {
-            task: task.id_for_people(MAX_SHOWN),
-            label: task.label.to_string(),
-            problem,
-        });
-        self.batch.added.extend(records);
-        if let Some(task) = self.tasks.get_mut(index) {
-            task.is_named = true;
-        }
-        if let Some(left_out) = left_out {
-            self.left_out_count += 1;
-            if self.left_out.len() < MAX_LISTED {
-                self.left_out.insert(index, left_out);
-            }
-        }
-    }
-
-    /// Takes the records of a task away, if it has any.
-    fn withdraw(&mut self, index: u32) {
-        let Some(task) = self.tasks.get(index).filter(|task| task.is_named) else {
-            return;
-        };
-        let Made { records, problem } = self.made(task);
-        self.batch.removed.extend(records);
-        self.left_out.remove(&index);
-        self.left_out_count -= usize::from(problem.is_some());
-        if let Some(task) = self.tasks.get_mut(index) {
-            task.is_named = false;
-        }
-    }
-
-    /// Returns the records of a task as it is now.
-    fn made(&self, task: &Task) -> Made {
-        self.rules.instance(&self.instance(task))
-    }
-
-    fn instance<'a>(&self, task: &'a Task) -> Instance<'a> {
-        Instance {
-            task: &task.label,
-            framework: task.framework_label.as_deref().unwrap_or_default(),
-            agent: self.agents.get(task.agent).and_then(|agent| agent.ip),
-            addresses: &task.addresses,
-            ports: task.ports.as_deref(),
         }
     }
 }

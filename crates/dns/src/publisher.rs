@@ -4,6 +4,10 @@
 //! serials. Time is an argument, of which there are two: the time since any fixed moment for
 //! intervals, and that of the calendar for serials and ages.
 
+mod contact;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +24,8 @@ use crate::snapshot::{self, Snapshot};
 use crate::zone::{
     Batch, Data, DomainName, Knowledge, Record, Soa, Zones, parse_name, serial_at, suffixes,
 };
+
+use contact::Contact;
 
 /// Time between a change and its publication, at most.
 pub const INTERVAL: Duration = Duration::from_millis(100);
@@ -70,12 +76,8 @@ pub struct Publisher {
     overlays: Vec<IpNet>,
     /// Time at which collected changes are published.
     due: Option<Duration>,
-    /// True between a master's whole state and the end of its stream.
-    is_connected: bool,
-    /// True if answers were complete before.
-    was_complete: bool,
-    /// Time at which the records were right, if no master is connected.
-    heard: Option<SystemTime>,
+    /// When masters were heard, and what was missed meanwhile.
+    contact: Contact,
     /// Serials that secondaries can have of an earlier process.
     serials: Vec<(DomainName, Serial)>,
 }
@@ -95,9 +97,7 @@ impl Publisher {
             reverse: BTreeSet::new(),
             overlays: Vec::new(),
             due: None,
-            is_connected: false,
-            was_complete: false,
-            heard: None,
+            contact: Contact::default(),
             serials: Vec::new(),
             settings,
         };
@@ -105,18 +105,18 @@ impl Publisher {
             publisher.cluster = snapshot.cluster;
             publisher.serials = snapshot.serials;
             publisher.overlays = snapshot.ranges;
-            publisher.heard = Some(snapshot.time);
-            publisher.was_complete = true;
+            publisher.contact = Contact::restored(snapshot.time, now.clock);
         }
         let overlays = std::mem::take(&mut publisher.overlays);
         publisher.change(|publisher, zones| {
             for domain in publisher.settings.domains.clone() {
                 publisher.insert_zone(zones, domain, now);
             }
-            // The table of the snapshot has made the records, but no zone had room for them.
+            // The table of the snapshot has made the records, but no zone had room for them. Those of
+            // reverse zones have none yet, and are made again with the ranges.
             let batch = publisher.cluster.take_batch();
-            publisher.replace_ranges(zones, overlays, now);
             zones.apply(batch, now.calendar);
+            publisher.replace_ranges(zones, overlays, now);
         });
         publisher.tell_knowledge(now);
         publisher
@@ -138,9 +138,12 @@ impl Publisher {
     /// Handles an item of the master's events.
     pub fn handle(&mut self, item: Item, now: Now) {
         let ends = matches!(item, Item::StateEnds { .. });
+        if matches!(item, Item::StateBegins) {
+            self.contact.begin();
+        }
         self.cluster.handle(item, now.clock);
         if ends {
-            self.is_connected = true;
+            self.contact.complete(now.calendar);
             self.publish(now);
             self.tell_knowledge(now);
         }
@@ -149,9 +152,8 @@ impl Publisher {
 
     /// Takes note that the stream of events ended, and when it was heard last.
     pub fn lose(&mut self, heard: SystemTime, now: Now) {
-        if std::mem::take(&mut self.is_connected) {
-            self.heard = Some(heard);
-        }
+        self.contact.lose(heard);
+        self.cluster.lose();
         self.publish(now);
         self.tell_knowledge(now);
     }
@@ -189,7 +191,7 @@ impl Publisher {
             self.publish(now);
             self.tell_knowledge(now);
         }
-        if !self.is_connected {
+        if !self.contact.is_connected() {
             self.tell_knowledge(now);
         }
         waits.into_iter().chain(self.due).min()
@@ -197,11 +199,7 @@ impl Publisher {
 
     /// Returns the content of a snapshot. `None`: there are no complete records to keep.
     pub fn snapshot(&self, now: SystemTime) -> Option<Vec<u8>> {
-        let time = match self.is_connected {
-            true => Some(now),
-            false => self.heard,
-        };
-        let time = time.filter(|_| self.was_complete)?;
+        let time = self.contact.complete_at(now)?;
         let zones = self.authority.zones().clone();
         Some(snapshot::encode(
             &self.cluster,
@@ -251,20 +249,10 @@ impl Publisher {
 
     /// Sets what the zones know.
     fn tell_knowledge(&mut self, now: Now) {
-        let is_complete = self.was_complete || self.cluster.is_settled();
-        let knowledge = match (self.is_connected, self.heard) {
-            (true, _) if is_complete => Knowledge::Complete,
-            (true, _) => Knowledge::Partial,
-            (false, Some(heard)) if is_complete => {
-                let age = now.calendar.duration_since(heard).unwrap_or_default();
-                match age <= self.settings.max_age {
-                    true => Knowledge::Since(heard),
-                    false => Knowledge::Nothing,
-                }
-            }
-            (false, _) => Knowledge::Nothing,
-        };
-        self.was_complete |= knowledge == Knowledge::Complete;
+        if self.cluster.is_settled() {
+            self.contact.settle();
+        }
+        let knowledge = self.contact.knowledge(now, self.settings.max_age);
         if self.authority.zones().knowledge() != knowledge {
             self.authority
                 .update(|zones| zones.set_knowledge(knowledge));
@@ -277,6 +265,7 @@ impl Publisher {
         ranges.extend(overlays.iter().copied());
         self.overlays = overlays;
         let wanted = reverse_apexes(&ranges);
+        zones.set_ranges(&ranges);
         let Batch { removed, added } = self.cluster.set_ranges(ranges);
         let (of_former, of_new) = (
             Batch {
@@ -363,6 +352,23 @@ fn reverse_apexes(ranges: &[IpNet]) -> BTreeSet<Box<[u8]>> {
         }
     }
     apexes
+}
+
+/// Returns the zones of settings without records. Until a [`Publisher`] takes their place, their names are
+/// answered with SERVFAIL.
+pub fn unknown(settings: &Settings, now: SystemTime) -> Zones {
+    let mut zones = Zones::default();
+    let domains = settings.domains.iter().cloned();
+    let reverse = reverse_apexes(&settings.ranges);
+    let reverse = reverse
+        .into_iter()
+        .filter_map(|apex| DomainName::from_octets(apex).ok());
+    for apex in domains.chain(reverse) {
+        let root = DomainName::root;
+        zones.insert(apex, Soa::new(root(), root(), serial_at(now)), now);
+    }
+    zones.set_ranges(&settings.ranges);
+    zones
 }
 
 /// Returns the domain of DC/OS's names.

@@ -32,6 +32,7 @@ fn wait_other_leader(cluster: &mut Cluster, old: &str, agents: f64) -> String {
 /// Asks for a name of a running task and one that does not exist, ten times a second, until `work`
 /// is done. Panics at the first answer that is wrong.
 fn asked_meanwhile<T>(server: &Server, name: &str, right: &Answer, work: impl FnOnce() -> T) -> T {
+    let absent = format!("none.testbed.containerip.{DOMAIN}");
     let done = AtomicBool::new(false);
     let mut questions = 0;
     let result = thread::scope(|scope| {
@@ -42,6 +43,10 @@ fn asked_meanwhile<T>(server: &Server, name: &str, right: &Answer, work: impl Fn
                 let start = Instant::now();
                 let answer = server.dig(name, "A").unwrap();
                 if answer != *right {
+                    wrong.push(answer);
+                }
+                let answer = server.dig(&absent, "A").unwrap();
+                if answer.status != "NXDOMAIN" {
                     wrong.push(answer);
                 }
                 questions += 1;

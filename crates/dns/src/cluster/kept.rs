@@ -122,6 +122,7 @@ impl Cluster {
         let entry = Framework {
             id: Arc::clone(&id),
             label,
+            is_confirmed: false,
             tasks: std::collections::HashMap::new(),
         };
         let is_new = self.framework_ids.insert(id, kept.number).is_none();

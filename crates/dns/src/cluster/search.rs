@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
+use domain::base::name::ToLabelIter;
+
 use super::{Cluster, Task};
+use crate::records::reverse_address;
 use crate::server::lookup;
 use crate::zone::DomainName;
 
@@ -39,6 +42,8 @@ impl Cluster {
                 let agent = self.agents.get(task.agent).and_then(|agent| agent.ip);
                 agent == Some(*address) || task.addresses.iter().any(|own| own.ip == *address)
             }
+            // Making the records of a task takes long compared with this.
+            Wanted::Name(name) if !may_have(task, name) => false,
             Wanted::Name(name) => {
                 let instance = self.instance(task);
                 let made = self.rules.instance(&instance).records;
@@ -63,5 +68,16 @@ impl Cluster {
                 .unwrap_or_default()
                 .to_owned(),
         }
+    }
+}
+
+/// Tells whether a task can have a record of this name: its label is in all of them, except that of its
+/// addresses' names.
+fn may_have(task: &Task, name: &DomainName) -> bool {
+    match reverse_address(name.as_slice()) {
+        Some(address) => task.addresses.iter().any(|own| own.ip == address),
+        None => name
+            .iter_labels()
+            .any(|label| label.as_slice() == task.label.as_bytes()),
     }
 }

@@ -47,6 +47,7 @@ impl Http {
             .timeout_global(None)
             .timeout_resolve(Some(self.limit))
             .timeout_connect(Some(self.limit))
+            .timeout_recv_response(Some(IDLE))
             .timeout_per_read(Some(IDLE))
             .timeout_per_write(Some(self.limit))
             .build();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::status::Shown;
 use super::{Message, Status};
 use crate::answers::{MasterState, OverlayInfo, Overlays};
 use crate::connection::{AskError, ConnectionOptions, Http, candidates};
@@ -16,6 +17,10 @@ use crate::this_host::ThisHost;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Number of intervals after which the overlays are asked for again.
 const OVERLAYS: u32 = 6;
+/// Number of intervals for which the overlays stay although the leading master says that it has none.
+const WITHOUT: u32 = 120;
+/// Headers of a call of the operator API.
+const JSON: [(&str, &str); 1] = [("Accept", "application/json")];
 
 /// Looks for the masters until the program ends.
 pub fn run(
@@ -25,37 +30,94 @@ pub fn run(
     table: &SyncSender<Message>,
     wake: &Receiver<()>,
 ) {
-    let mut rounds = 0;
+    let mut asked = Asked::default();
     loop {
-        let leader = status.shown().leader;
+        let Shown {
+            leader, leader_ip, ..
+        } = status.shown();
         let found = candidates::find(connection, &ThisHost::look());
         let masters = found.map(|place| place.masters).unwrap_or_default();
-        let ips: Vec<IpAddr> = masters.iter().filter_map(|master| ip_of(master)).collect();
+        let ips = masters.iter().filter_map(|master| ip_of(master));
+        let ips: Vec<IpAddr> = ips.filter(|ip| is_public(*ip, leader_ip)).collect();
         // While ZooKeeper does not answer, the masters are those that were known.
         if !ips.is_empty() && table.send(Message::Masters(ips)).is_err() {
             return;
         }
-        if let Some(leader) = leader {
-            if let Some(ip) = ip_of(&leader)
-                && table.send(Message::Leader(ip)).is_err()
-            {
-                return;
-            }
-            if rounds % OVERLAYS == 0
-                && let Ok(ranges) = overlays(http, &leader)
-                && table.send(Message::Overlays(ranges)).is_err()
-            {
-                return;
-            }
-            rounds += 1;
+        if let Some(leader) = leader
+            && let Some(ranges) = asked.overlays(http, &leader)
+            && table.send(Message::Overlays(ranges)).is_err()
+        {
+            return;
         }
         match wake.recv_timeout(INTERVAL) {
             // Another master leads.
-            Ok(()) => rounds = 0,
+            Ok(()) => asked.rounds = 0,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Questions for the overlays.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Rounds to the next one.
+    rounds: u32,
+    /// Rounds since a leader answered that it has none.
+    without: u32,
+}
+
+impl Asked {
+    /// Returns the ranges of the overlays if it is time to ask, and they are known then.
+    fn overlays(&mut self, http: &Http, leader: &str) -> Option<Vec<IpNet>> {
+        self.without += u32::from(self.without > 0);
+        if self.rounds > 0 {
+            self.rounds -= 1;
+            return None;
+        }
+        // After a failure the next round asks again.
+        let ranges = overlays(http, leader).ok()?;
+        self.rounds = OVERLAYS - 1;
+        self.without = match ranges.is_empty() {
+            true => self.without.max(1),
+            false => 0,
+        };
+        // One of the masters may have been started without the module by mistake.
+        let is_sure = !ranges.is_empty() || self.without > WITHOUT;
+        is_sure.then_some(ranges)
+    }
+}
+
+/// Returns the address of the master that others reach it by: that in `host:port`, or else the one that
+/// it tells itself.
+pub fn address_of_leader(http: &Http, leader: &str) -> Option<IpAddr> {
+    let host = leader.rsplit_once(':').map_or(leader, |(host, _)| host);
+    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    if literal.is_some_and(|ip| is_public(ip, None)) {
+        return literal;
+    }
+    let told = told_address(http, leader);
+    told.or_else(|| ip_of(leader))
+        .filter(|ip| is_public(*ip, told))
+}
+
+/// Returns the address that a master tells of itself.
+fn told_address(http: &Http, master: &str) -> Option<IpAddr> {
+    let call = serde_json::json!({ "type": "GET_MASTER" });
+    let answer = http
+        .send("POST", master, "/api/v1", &JSON, Some(&call))
+        .ok()?;
+    let told: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let ip = &told["get_master"]["master_info"]["address"]["ip"];
+    let ip: IpAddr = ip.as_str()?.parse().ok()?;
+    Some(ip).filter(|ip| !ip.is_unspecified())
+}
+
+/// Returns true if others may find a master at this address. Those of the loopback are for clusters on
+/// one host: the leading master must tell one of its own.
+fn is_public(ip: IpAddr, leader: Option<IpAddr>) -> bool {
+    let is_alone = leader.is_some_and(|leader| leader.is_loopback());
+    !ip.is_unspecified() && (!ip.is_loopback() || is_alone)
 }
 
 /// Returns the address of `host:port`.
@@ -98,4 +160,25 @@ fn overlays(http: &Http, leader: &str) -> Result<Vec<IpNet>, AskError> {
     ranges.sort();
     ranges.dedup();
     Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_is_no_address_for_others() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (master, leader, expected) in [
+            ("10.0.0.1", None, true),
+            ("127.0.0.1", None, false),
+            ("127.0.0.1", Some("10.0.0.1"), false),
+            ("127.0.0.1", Some("127.0.0.1"), true),
+            ("0.0.0.0", Some("127.0.0.1"), false),
+            ("::1", Some("fd00::1"), false),
+            ("fd00::1", None, true),
+        ] {
+            assert_eq!(is_public(ip(master), leader.map(ip)), expected, "{master}");
+        }
+    }
 }

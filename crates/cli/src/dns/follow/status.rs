@@ -1,5 +1,6 @@
 //! What the follower does, for the health endpoint and metrics.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,8 @@ pub struct Status {
 pub struct Shown {
     /// Master whose events arrive, `host:port`.
     pub leader: Option<String>,
+    /// Address of this master for others, as far as it is known.
+    pub leader_ip: Option<IpAddr>,
     /// Reason why none does, a sentence.
     pub error: Option<String>,
     /// Numbers of entries of the table, at most a second old.

@@ -4,11 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, Read};
 use std::sync::mpsc::SyncSender;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use overlay_dns::events::{self, Item};
+use overlay_dns::events;
 
-use super::{Message, Status};
+use super::{Message, Status, masters};
 use crate::connection::candidates::{self, Place};
 use crate::connection::{AskError, ConnectionOptions, Http, Subscription};
 use crate::this_host::ThisHost;
@@ -19,6 +19,8 @@ const MAX_ASKED: usize = 32;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Time after which a stream counts as steady: after its end the next try comes soon.
+const STEADY: Duration = Duration::from_secs(60);
 /// Size of the buffer for events, in bytes.
 const BUFFER: usize = 64 << 10;
 
@@ -34,22 +36,30 @@ pub fn run(
     loop {
         match find(connection, http) {
             Ok((master, stream)) => {
+                // Before its state, so that `leader` is right when everything is known.
+                let ip = masters::address_of_leader(http, &master);
+                if let Some(ip) = ip
+                    && table.send(Message::Leader(ip)).is_err()
+                {
+                    return;
+                }
                 status.change(|shown| {
                     shown.leader = Some(master.clone());
+                    shown.leader_ip = ip;
                     shown.error = None;
                 });
                 log::info!("following the master at {master}");
                 // The overlays' ranges and the masters may have changed.
                 let _ = wake.try_send(());
-                let outcome = read(stream, status, table);
+                let start = Instant::now();
+                let reason = read(stream, status, table);
                 if table.send(Message::Lost(status.heard())).is_err() {
                     return;
                 }
-                match &outcome {
-                    Outcome::Complete(_) => pause = FIRST_PAUSE,
-                    Outcome::Incomplete(_) => {}
+                // A master that ends streams soon is not asked for its whole state again and again.
+                if start.elapsed() >= STEADY {
+                    pause = FIRST_PAUSE;
                 }
-                let (Outcome::Complete(reason) | Outcome::Incomplete(reason)) = outcome;
                 status.fail(format!(
                     "the events of the master at {master} ended: {reason}"
                 ));
@@ -59,14 +69,6 @@ pub fn run(
         thread::sleep(with_jitter(pause));
         pause = (pause * 2).min(MAX_PAUSE);
     }
-}
-
-/// End of a stream, with the reason.
-enum Outcome {
-    /// After the whole state.
-    Complete(String),
-    /// Before it.
-    Incomplete(String),
 }
 
 /// Returns the leading master and its events.
@@ -108,23 +110,17 @@ fn find(
     Err(format!("no master can be followed: {reasons}"))
 }
 
-/// Reads events until the stream ends.
-fn read(stream: Box<dyn Read + Send>, status: &Status, table: &SyncSender<Message>) -> Outcome {
+/// Reads events until the stream ends. Returns the reason.
+fn read(stream: Box<dyn Read + Send>, status: &Status, table: &SyncSender<Message>) -> String {
     let heard = Heard { stream, status };
-    let mut is_complete = false;
     let outcome = events::read_all(BufReader::with_capacity(BUFFER, heard), |item| {
-        is_complete |= matches!(item, Item::StateEnds { .. });
         status.count_event();
         // Without a table the program ends.
         let _ = table.send(Message::Item(item));
     });
-    let reason = match outcome {
+    match outcome {
         Ok(()) => "the master closed the connection".to_owned(),
         Err(error) => error.to_string(),
-    };
-    match is_complete {
-        true => Outcome::Complete(reason),
-        false => Outcome::Incomplete(reason),
     }
 }
 

@@ -47,14 +47,17 @@ impl Table {
         writer: Option<Writer>,
         status: Arc<Status>,
     ) -> Table {
+        // Those of the snapshot, until others are found.
+        let (leader, masters) = publisher.cluster().masters();
+        let masters = masters.to_vec();
         Table {
             publisher,
             clock,
             names,
             writer,
             status,
-            leader: None,
-            masters: Vec::new(),
+            leader,
+            masters,
             asked: HashSet::new(),
             next_shown: Duration::ZERO,
             next_names: NAMES,
