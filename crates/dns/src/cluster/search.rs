@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Cluster, Task};
+use crate::records::reverse_name;
 use crate::server::lookup;
 use crate::zone::DomainName;
 
@@ -26,24 +27,45 @@ impl Cluster {
             .iter()
             .map(|(_, task)| task)
             .filter(|task| task.is_named);
-        let found = named.filter(|task| self.has(task, wanted));
+        let labels = match wanted {
+            Wanted::Name(name) => labels(name),
+            Wanted::Address(_) => Vec::new(),
+        };
+        let found = named.filter(|task| self.has(task, wanted, &labels));
         found
             .take(MAX_FOUND)
             .map(|task| self.describe(task))
             .collect()
     }
 
-    fn has(&self, task: &Task, wanted: &Wanted) -> bool {
+    /// Returns true if a task has what is wanted, a name of these labels or an address.
+    fn has(&self, task: &Task, wanted: &Wanted, labels: &[&[u8]]) -> bool {
         match wanted {
             Wanted::Address(address) => {
                 let agent = self.agents.get(task.agent).and_then(|agent| agent.ip);
                 agent == Some(*address) || task.addresses.iter().any(|own| own.ip == *address)
             }
+            Wanted::Name(name) if labels.last() == Some(&&b"arpa"[..]) => {
+                let ips = task.addresses.iter().map(|address| address.ip);
+                let is_own = ips.map(reverse_name).any(|owner| owner == *name);
+                let instance = self.instance(task);
+                is_own && !self.rules.pointers(&instance).is_empty()
+            }
             Wanted::Name(name) => {
+                // To make the records of all tasks would take seconds.
+                let own = [
+                    task.label.as_bytes(),
+                    task.framework_label
+                        .as_deref()
+                        .unwrap_or_default()
+                        .as_bytes(),
+                ];
+                if !labels.windows(2).any(|pair| *pair == own) {
+                    return false;
+                }
                 let instance = self.instance(task);
                 let made = self.rules.instance(&instance).records;
-                let mut owners = made.into_iter().chain(self.rules.pointers(&instance));
-                owners.any(|record| record.owner == *name)
+                made.iter().any(|record| record.owner == *name)
             }
         }
     }
@@ -62,6 +84,13 @@ impl Cluster {
                 .and_then(|agent| agent.hostname.as_deref())
                 .unwrap_or_default()
                 .to_owned(),
+            problem: self.made(task).problem.map(|problem| problem.to_string()),
         }
     }
+}
+
+/// Returns the labels of a name, without that of the root.
+fn labels(name: &DomainName) -> Vec<&[u8]> {
+    let labels = name.iter().filter(|label| !label.is_root());
+    labels.map(domain::base::name::Label::as_slice).collect()
 }

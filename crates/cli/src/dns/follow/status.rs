@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use overlay_dns::cluster::{Counts, LeftOut};
+use overlay_dns::cluster::Counts;
 use parking_lot::Mutex;
 
 /// State of the follower.
@@ -29,8 +29,6 @@ pub struct Shown {
     pub error: Option<String>,
     /// Numbers of entries of the table, at most a second old.
     pub counts: Counts,
-    /// Running tasks without names, or not all.
-    pub left_out: Vec<LeftOut>,
     /// Time of the last snapshot that was written.
     pub snapshot: Option<SystemTime>,
     /// Reason why the snapshot could not be read or written.
