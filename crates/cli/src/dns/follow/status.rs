@@ -25,6 +25,8 @@ pub struct Shown {
     pub leader: Option<String>,
     /// Address of this master for others, as far as it is known.
     pub leader_ip: Option<IpAddr>,
+    /// Another one that leads by what ZooKeeper says, `host:port`.
+    pub replaced_by: Option<String>,
     /// Reason why none does, a sentence.
     pub error: Option<String>,
     /// Numbers of entries of the table, at most a second old.
