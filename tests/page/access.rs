@@ -60,7 +60,7 @@ const back = (e) => {
 const found = new Set();
 for (const e of document.querySelectorAll('body *')) {
   const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-  if ((!own && !e.matches('button.copy')) || !e.getClientRects().length || e.closest('.hidden, [disabled], .skip')) continue;
+  if ((!own && !e.matches('button.copy')) || !e.getClientRects().length || e.closest('.hidden, [disabled], [aria-disabled], .skip')) continue;
   const style = getComputedStyle(e);
   const [a, b] = [luminance(rgb(style.color)), luminance(back(e))].sort((x, y) => y - x);
   const ratio = (a + 0.05) / (b + 0.05);
@@ -136,6 +136,27 @@ fn structure_and_contrast_suit_everybody() {
     shown.browser.resize(WINDOW.0, WINDOW.1).unwrap();
 }
 
+/// Updates a table whose rows have another order. Returns the row that has the focus then.
+const MOVED_ROWS: &str = "
+const { update } = await import(new URL('ui/tables.js', location.href));
+const row = (key) => {
+  const row = document.createElement('tr');
+  row.dataset.key = key;
+  row.append(document.createElement('td'));
+  row.firstChild.append(Object.assign(document.createElement('button'), { textContent: key }));
+  return row;
+};
+const body = document.createElement('tbody');
+document.body.append(body);
+update(body, ['a', 'b', 'c'].map(row));
+body.children[1].querySelector('button').focus();
+update(body, ['c', 'd', 'a', 'b'].map(row));
+const keys = [...body.children].map((row) => row.innerText.trim()).join('');
+const focused = document.activeElement.textContent;
+body.remove();
+return `${keys} ${focused}`;
+";
+
 /// Presses Tab until the focus is on an element that matches a selector.
 #[track_caller]
 fn tab_to(shown: &Shown, selector: &str) {
@@ -205,6 +226,8 @@ fn everything_is_done_with_the_keyboard() {
     );
     shown.browser.press(&["\u{e003}"; 4]);
     shown.browser.wait_text("1 of 1 agents");
+    let moved = format!("return (async () => {{ {MOVED_ROWS} }})()");
+    assert_eq!(shown.browser.eval(&moved), "cdab b");
     // Copying says that it was done.
     tab_to(&shown, "button.copy");
     shown.browser.press(&[keys::SPACE]);

@@ -9,6 +9,7 @@ use testbed::wait;
 
 use crate::cluster::{Shown, without_containers};
 use crate::common::{LIMIT, configure_master, wait_authenticating};
+use crate::relay::Fault;
 
 /// Starts a cluster in which Mesos authenticates requests, and the module those of `kind`.
 fn start(setup: &ClusterConfig, readonly: bool, kind: &str) -> Cluster {
@@ -76,6 +77,23 @@ fn readers_need_none_where_only_changes_are_authenticated() {
     shown.open("#/agents", "Agents");
     shown.browser.wait_text("1 of 1 agents");
     shown.browser.assert_quiet();
+    // A browser asks for a password with each request that is answered with 401: there is one.
+    shown
+        .relay
+        .set_fault(Some(Fault::Status("/overlay-master/overview", 401)));
+    shown.browser.wait_text("Log in to see this");
+    let asked = shown.relay.failed();
+    shown
+        .browser
+        .eval("return new Promise((done) => setTimeout(done, 5000))");
+    assert_eq!(shown.relay.failed(), asked);
+    shown.relay.set_fault(None);
+    shown.browser.click("#banner button");
+    shown.browser.wait(
+        "the banner to go",
+        "return !document.getElementById('banner').innerText",
+    );
+    shown.browser.console();
     // A change needs a password, for which a browser asks.
     let body = json!({"name": "new", "subnet": "10.90.0.0/16", "prefix": 24});
     let client = shown.cluster.master.client();

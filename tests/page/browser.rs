@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use testbed::cleanup::RUN_VARIABLE;
 use testbed::http::Client;
 use testbed::process::Daemon;
+use testbed::run::Run;
 use testbed::{install, skip, wait};
 
 /// Timeout of what the page does.
@@ -30,7 +31,8 @@ pub struct Browser {
     client: Client,
     session: String,
     driver: Daemon,
-    _dir: TempDir,
+    /// The run ends all processes of the browser, also if the test is interrupted.
+    _run: Run,
 }
 
 /// Returns true if there is a browser. `false`: the test is reported as skipped.
@@ -51,10 +53,15 @@ impl Browser {
     }
 
     fn try_start(width: u32, height: u32) -> Result<Browser> {
-        let dir = TempDir::new()?;
-        let log = dir.path().join("chromedriver.log");
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").env("HOME", dir.path());
+        let run = Run::new()?;
+        let dir = run.dir();
+        let log = dir.join("chromedriver.log");
+        // If the test is killed, its chromedriver is, and then Chromium ends at the end of the pipe.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "chromedriver", "--port=0"])
+            .env("HOME", dir)
+            .env(RUN_VARIABLE, run.id());
         let driver = Daemon::spawn("chromedriver", command, None, &log)?;
         let port = wait::until("chromedriver to listen", LIMIT, || {
             let text = fs::read_to_string(&log)?;
@@ -70,7 +77,8 @@ impl Browser {
             "--disable-gpu",
             "--hide-scrollbars",
             "--force-device-scale-factor=1",
-            format!("--user-data-dir={}", dir.path().join("profile").display()),
+            "--remote-debugging-pipe",
+            format!("--user-data-dir={}", dir.join("profile").display()),
         ]});
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
@@ -86,7 +94,7 @@ impl Browser {
             client,
             session,
             driver,
-            _dir: dir,
+            _run: run,
         };
         browser.resize(width, height)?;
         Ok(browser)

@@ -77,7 +77,25 @@ fn change(shown: &Shown) {
     shown
         .browser
         .wait_text("No container can join new as long as it is disabled.");
+    // A prefix that is no number is none yet.
+    fill(shown, &[("subnet", "9.0.0.0/1.5")]);
+    shown.browser.wait_text("that is not in 9.0.0.0/1.5.");
     fill(shown, &[("subnet", "10.90.0.0/15")]);
+    shown.browser.click("[name=sure]");
+    // Somebody else changes it meanwhile.
+    let url = "/overlay-master/overlays/new";
+    let client = shown.cluster.master.client();
+    let put = |subnet: &str| {
+        let body = json!({"subnet": subnet, "prefix": 24}).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let reply = client.request("PUT", url, &headers, body.as_bytes());
+        assert_eq!(reply.unwrap().status, 200);
+    };
+    put("10.80.0.0/12");
+    shown.browser.click("form.change button");
+    shown.browser.wait_text("new was changed meanwhile");
+    assert_eq!(overlay(shown, "new")["info"]["subnet"], "10.80.0.0/12");
+    put("10.90.0.0/16");
     shown.browser.click("form.change button");
     shown.wait_heading("new");
     let new = overlay(shown, "new");

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, ClusterConfig};
 use testbed::framework::{Framework, TaskSpec};
+use testbed::node::Node;
+use testbed::wait;
 
 use crate::browser::{self, Browser};
 use crate::common::{self, LIMIT};
@@ -94,6 +96,15 @@ pub fn without_containers(test: &str, agents: usize) -> Option<ClusterConfig> {
     browser::require(test)
         .then(|| common::loopback(test, agents))
         .flatten()
+}
+
+/// Waits until a master serves. Its endpoints are there a moment after Mesos's own.
+pub fn wait_serving(master: &Node) {
+    wait::until("the master to serve", LIMIT, || {
+        let reply = master.client().get("/overlay-master/health")?;
+        Ok((reply.status == 200).then_some(()))
+    })
+    .unwrap();
 }
 
 /// Starts tasks on an agent and waits until they run: (id, network).

@@ -1,7 +1,7 @@
 //! The page of masters that do not lead, and below the path of a proxy.
 
 use crate::browser;
-use crate::cluster::{Shown, without_containers};
+use crate::cluster::{Shown, wait_serving, without_containers};
 use crate::common::{self, LIMIT};
 use crate::relay::Relay;
 
@@ -74,7 +74,7 @@ fn files_are_compressed_and_kept() {
         return;
     };
     let cluster = testbed::cluster::Cluster::start(&setup).unwrap();
-    common::wait_authenticating(&cluster.master);
+    wait_serving(&cluster.master);
     let client = cluster.master.client();
     let get =
         |path: &str, headers: &[(&str, &str)]| client.request("GET", path, headers, b"").unwrap();

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +21,8 @@ pub struct Relay {
     address: SocketAddr,
     prefix: String,
     target: Arc<Mutex<Target>>,
+    /// The number of requests that a fault has met.
+    requests: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]
@@ -27,6 +31,18 @@ struct Target {
     netns: Option<Netns>,
     /// The number of tasks that are made up.
     tasks: Option<usize>,
+    /// The tasks in the place of all others.
+    only: Option<Vec<Value>>,
+    fault: Option<Fault>,
+}
+
+/// What the relay does instead of passing requests on whose path contains a text.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    /// It answers with this status.
+    Status(&'static str, u16),
+    /// It answers nothing.
+    Silence(&'static str),
 }
 
 impl Relay {
@@ -55,18 +71,37 @@ impl Relay {
                 address,
                 netns,
                 tasks: None,
+                only: None,
+                fault: None,
             })),
+            requests: Arc::default(),
         };
         let (target, prefix) = (relay.target.clone(), relay.prefix.clone());
+        let requests = relay.requests.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let target = target.lock().unwrap().clone();
-                let prefix = prefix.clone();
+                let (prefix, requests) = (prefix.clone(), requests.clone());
                 // Browsers end connections in the middle of answers.
-                thread::spawn(move || drop(relay_one(client, &target, &prefix)));
+                thread::spawn(move || drop(relay_one(client, &target, &prefix, &requests)));
             }
         });
         relay
+    }
+
+    /// Gives Mesos these tasks in the place of its own.
+    pub fn set_tasks(&self, tasks: Vec<Value>) {
+        self.target.lock().unwrap().only = Some(tasks);
+    }
+
+    /// Sets what fails from now on.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.target.lock().unwrap().fault = fault;
+    }
+
+    /// Returns how many requests have met a fault.
+    pub fn failed(&self) -> usize {
+        self.requests.load(Relaxed)
     }
 
     /// Returns the URL of a path of the master.
@@ -81,7 +116,12 @@ impl Relay {
 }
 
 /// Passes on one request, without `prefix` in its path, and its answer.
-fn relay_one(mut client: TcpStream, target: &Target, prefix: &str) -> Result<()> {
+fn relay_one(
+    mut client: TcpStream,
+    target: &Target,
+    prefix: &str,
+    failed: &AtomicUsize,
+) -> Result<()> {
     client.set_read_timeout(Some(LIMIT))?;
     let (head, rest) = read_head(&mut client)?;
     let mut lines = head.split("\r\n");
@@ -93,14 +133,28 @@ fn relay_one(mut client: TcpStream, target: &Target, prefix: &str) -> Result<()>
         )?;
         return Ok(());
     };
+    match target.fault {
+        Some(Fault::Status(part, status)) if path.contains(part) => {
+            failed.fetch_add(1, Relaxed);
+            return answer(&mut client, status, "This is a fault.");
+        }
+        Some(Fault::Silence(part)) if path.contains(part) => {
+            failed.fetch_add(1, Relaxed);
+            // Until the browser ends the connection.
+            io::copy(&mut client, &mut io::sink())?;
+            return Ok(());
+        }
+        _ => {}
+    }
+    if let Some(tasks) = target
+        .only
+        .as_ref()
+        .filter(|_| path.starts_with("/master/tasks?"))
+    {
+        return answer(&mut client, 200, &json!({ "tasks": tasks }).to_string());
+    }
     if let Some(body) = target.tasks.and_then(|tasks| made_up(path, tasks)) {
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-        );
-        client.write_all(head.as_bytes())?;
-        client.write_all(body.as_bytes())?;
-        return Ok(());
+        return answer(&mut client, 200, &body);
     }
     let mut request = format!("{method} {path}\r\nConnection: close\r\n");
     let is_kept = |line: &&str| !line.is_empty() && !line.to_lowercase().starts_with("connection:");
@@ -122,6 +176,16 @@ fn relay_one(mut client: TcpStream, target: &Target, prefix: &str) -> Result<()>
     client.write_all(&rest)?;
     io::copy(&mut server, &mut client)?;
     client.shutdown(Shutdown::Both)?;
+    Ok(())
+}
+
+fn answer(client: &mut TcpStream, status: u16, body: &str) -> Result<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    client.write_all(head.as_bytes())?;
+    client.write_all(body.as_bytes())?;
     Ok(())
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testbed::framework::Framework;
 
-use crate::cluster::{Shown, launch, two_networks, without_containers};
+use crate::cluster::{Shown, launch, two_networks, wait_serving, without_containers};
 use crate::common;
+use crate::relay::Fault;
 
 /// The longest time until an agent that was killed is shown as not connected.
 const SHOWN: Duration = Duration::from_secs(5);
@@ -180,9 +181,12 @@ fn an_agent_that_is_killed_is_shown_at_once() {
         return;
     };
     let mut shown = Shown::new(common::start(&setup));
+    let ip = shown.cluster.agents[1].ip();
+    faults(&shown);
+    shown.open("#/agents?offset=250", "Agents");
+    shown.browser.wait_text("none of 2");
     shown.open("#/agents", "Agents");
     shown.browser.wait_text("2 of 2 agents");
-    let ip = shown.cluster.agents[1].ip();
     shown.cluster.agents[1].kill().unwrap();
     let start = Instant::now();
     let script = format!(
@@ -204,4 +208,69 @@ fn an_agent_that_is_killed_is_shown_at_once() {
         .browser
         .wait("the agent to be shown as connected", &script);
     shown.browser.assert_quiet();
+}
+
+/// What cannot be read is not shown as something else.
+fn faults(shown: &Shown) {
+    let (first, second) = (shown.cluster.agents[0].ip(), shown.cluster.agents[1].ip());
+    shown
+        .relay
+        .set_fault(Some(Fault::Status("/master/tasks", 403)));
+    shown.open("#/networks", "Networks");
+    shown
+        .browser
+        .wait_text("The containers cannot be read: This is a fault.");
+    shown.browser.wait_text("unknown of ");
+    shown.open(&format!("#/agents/{first}"), &first);
+    shown.browser.wait_text("Containers");
+    shown
+        .relay
+        .set_fault(Some(Fault::Status("/overlay-master/agents", 503)));
+    shown
+        .browser
+        .eval(&format!("location.hash = '#/agents/{second}/delete'"));
+    shown.browser.wait_text("This cannot be read now.");
+    shown
+        .relay
+        .set_fault(Some(Fault::Silence("/overlay-master/agents")));
+    shown
+        .browser
+        .wait_text("The master does not answer within 10 s.");
+    shown.relay.set_fault(None);
+    shown
+        .browser
+        .wait_text(&format!("{second} is connected. Stop it first."));
+    // The console has the statuses.
+    shown.browser.console();
+}
+
+/// The page names the agents whose leases have ended. The master has not seen them since its start.
+#[test]
+fn leases_are_reclaimed_from_the_page() {
+    let Some(setup) = without_containers("leases_are_reclaimed_from_the_page", 2) else {
+        return;
+    };
+    let mut shown = Shown::new(common::start(&setup));
+    let (first, second) = (shown.cluster.agents[0].ip(), shown.cluster.agents[1].ip());
+    common::configure_master(&shown.cluster.master, &json!({"agent_lease": "4secs"}));
+    shown.cluster.agents[1].kill().unwrap();
+    shown.cluster.master.kill().unwrap();
+    shown.cluster.master.start().unwrap();
+    wait_serving(&shown.cluster.master);
+    shown.open("#/reclaim", "Reclaim");
+    shown.browser.wait_text("The leases of 1 agent have ended.");
+    assert!(!shown.browser.text("main").contains(&first));
+    shown.browser.click("[name=sure]");
+    shown.browser.click("form.change button");
+    shown.wait_heading("Agents");
+    shown.browser.wait_text("1 of 1 agents");
+    let state = shown.json("/overlay-master/state").to_string();
+    assert!(
+        state.contains(&first) && !state.contains(&second),
+        "{state}"
+    );
+    shown.open("#/reclaim", "Reclaim");
+    shown.browser.wait_text("there is nothing to reclaim");
+    let buttons = "return document.querySelectorAll('form.change button').length";
+    assert_eq!(shown.browser.eval(buttons), json!(0));
 }

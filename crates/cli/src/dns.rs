@@ -5,6 +5,7 @@ mod follow;
 mod lookup;
 mod options;
 mod serve;
+mod watchdog;
 
 use std::process::ExitCode;
 

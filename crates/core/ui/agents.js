@@ -4,7 +4,7 @@ import { get, query } from './api.js';
 import { age, copyable, el, facts, lines, link, number } from './dom.js';
 import { state } from './main.js';
 import { agentCell, agentMeter, connection, containersSection, heading } from './networks.js';
-import { ROWS, choice, filter, pager, table } from './tables.js';
+import { ROWS, choice, filter, offsetIn, pager, table } from './tables.js';
 import * as tasks from './tasks.js';
 
 const STATUSES = [
@@ -12,6 +12,7 @@ const STATUSES = [
   ['connected', 'connected'],
   ['disconnected', 'not connected'],
   ['failing', 'with errors'],
+  ['expired', 'with an ended lease'],
 ];
 
 const overlays = (row) => row.overlays || [];
@@ -36,20 +37,17 @@ function addresses(row) {
   return lines(overlays(row).map((overlay) => agentMeter(row, overlay)));
 }
 
-// Returns when the lease of an agent ends.
-export function lease(row) {
-  const seconds = state.overview.lease_seconds;
-  if (seconds === undefined) {
+// Returns when the lease of an agent ends, which the master says.
+function lease(row) {
+  if (state.overview.lease_seconds === undefined) {
     return 'none';
   }
-  if (row.connected) {
+  const seconds = row.lease_ends_in_seconds;
+  if (seconds === undefined) {
     return 'renewed';
   }
-  if (row.since_seconds === undefined) {
-    return `up to ${age(seconds)}`;
-  }
-  const left = seconds - row.since_seconds - (Date.now() - row.at) / 1000;
-  return left > 0 ? `ends in ${age(left)}` : 'ended';
+  const left = seconds - (Date.now() - row.at) / 1000;
+  return seconds === 0 ? 'ended' : `ends in ${age(Math.max(1, left))}`;
 }
 
 function errors(row) {
@@ -93,11 +91,22 @@ export function rowsOf(answer) {
   return (agents || []).map((agent) => ({ ...agent, key: agent.ip, at: answer.at }));
 }
 
+// Number of agents that a request can name.
+const MOST_NAMED = 200;
+
+const agentsNamed = (text) => (text ? tasks.agentsNamed(text.toLowerCase()) : []);
+
 // Returns the query of agents with a text, which may be a part of a host name. Mesos knows the host
 // names, and the overlay master does not.
 export function agentsQuery(text, more) {
-  const named = text ? tasks.agentsNamed(text.toLowerCase()).slice(0, 200) : [];
-  return named.length ? query('agents', { ...more, agent: named.join(',') }) : query('agents', { ...more, q: text });
+  return query('agents', { ...more, q: text, also: agentsNamed(text).slice(0, MOST_NAMED).join(',') });
+}
+
+// Returns a sentence if more agents have the text in their host names than a request can name.
+export function cutNames(text) {
+  const count = agentsNamed(text).length;
+  const sentence = `${number(count)} agents have this in their host names, of which ${MOST_NAMED} are among these. Write more of the name.`;
+  return count > MOST_NAMED && el('p', {}, sentence);
 }
 
 export function agentTable(rows, empty) {
@@ -105,9 +114,10 @@ export function agentTable(rows, empty) {
 }
 
 export function agentsView(parameters) {
-  const offset = Number(parameters.get('offset')) || 0;
+  const offset = offsetIn(parameters, 'offset');
   const status = parameters.get('status') || '';
-  const request = () => agentsQuery(parameters.get('q') || '', { status, limit: ROWS, offset });
+  const text = parameters.get('q') || '';
+  const request = () => agentsQuery(text, { status, limit: ROWS, offset });
   const render = (answer) => {
     const { matched, total } = (answer && answer.data) || {};
     const hasLease = state.overview.lease_seconds !== undefined;
@@ -121,6 +131,7 @@ export function agentsView(parameters) {
         choice('status', 'State', 'offset', STATUSES),
       ),
       el('p', { class: 'faint' }, `${number(matched || 0)} of ${number(total || 0)} agents`),
+      cutNames(text),
       agentTable(rowsOf(answer), 'No agent.'),
       pager('offset', 'agents', matched || 0, offset),
     ];
@@ -131,7 +142,7 @@ export function agentsView(parameters) {
 export function agentView(ip, parameters) {
   const request = query('agents', { agent: ip });
   const render = (answer) => {
-    const [row] = rowsOf(answer);
+    const row = rowsOf(answer).find((one) => one.ip === ip);
     if (!row) {
       return [heading(ip, []), el('p', {}, `There is no agent ${ip}.`)];
     }

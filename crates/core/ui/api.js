@@ -8,6 +8,12 @@ export class Refusal extends Error {
   }
 }
 
+// Longest times for an answer, in milliseconds. Mesos needs long for many tasks, and somebody may
+// be typing a password for the first answer and for a change.
+const LIMIT = 10000;
+const LONG_LIMIT = 120000;
+let hasAnswered = false;
+
 // The latest version of each answer.
 const versions = new Map();
 const MAX_VERSIONS = 50;
@@ -17,12 +23,14 @@ const MAX_VERSIONS = 50;
 export async function get(path, signal) {
   const known = versions.get(path);
   const headers = known ? { 'If-None-Match': known.tag } : {};
-  const response = await send(path, { headers, signal, cache: 'no-store' });
+  const limit = hasAnswered && !path.startsWith('../') ? LIMIT : LONG_LIMIT;
+  const options = { headers, signal, cache: 'no-store' };
+  const { response, body } = await send(path, options, limit, (one) => (one.status === 304 ? null : read(one)));
+  hasAnswered = true;
   if (response.status === 304 && known) {
     return known.answer;
   }
-  await check(response);
-  const answer = { data: await response.json(), at: Date.now() };
+  const answer = { data: body, at: Date.now() };
   const tag = response.headers.get('ETag');
   if (tag) {
     versions.delete(path);
@@ -35,21 +43,45 @@ export async function get(path, signal) {
 }
 
 // Returns the health of this master, whichever status it has.
-export async function health() {
-  const response = await send('health?standby=ok', { cache: 'no-store' });
-  return response.json();
+export async function health(signal) {
+  const { body } = await send('health?standby=ok', { cache: 'no-store', signal }, LIMIT, (response) => response.json());
+  return body;
 }
 
 // Sends a request that changes something. Returns the JSON of the answer.
 export async function change(method, path, body) {
   const headers = { 'Content-Type': 'application/json' };
-  const response = await send(path, { method, headers, body: JSON.stringify(body) });
-  await check(response);
+  const answer = await send(path, { method, headers, body: JSON.stringify(body) }, LONG_LIMIT, read);
   versions.clear();
-  return response.json();
+  return answer.body;
 }
 
-async function send(path, options) {
+// Sends a request, and reads the answer within a time.
+async function send(path, options, limit, readBody) {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  if (options.signal) {
+    options.signal.addEventListener('abort', abort);
+  }
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    abort();
+  }, limit);
+  try {
+    const response = await request(path, { ...options, signal: controller.signal });
+    return { response, body: await readBody(response) };
+  } catch (error) {
+    throw isLate ? new Refusal(0, `The master does not answer within ${limit / 1000} s.`) : error;
+  } finally {
+    clearTimeout(timer);
+    if (options.signal) {
+      options.signal.removeEventListener('abort', abort);
+    }
+  }
+}
+
+async function request(path, options) {
   try {
     // The address of the page may have a password, which a request must not have.
     const url = new URL(path, location.href);
@@ -64,9 +96,9 @@ async function send(path, options) {
   }
 }
 
-async function check(response) {
+async function read(response) {
   if (response.ok) {
-    return;
+    return response.json();
   }
   const text = (await response.text()).trim();
   const sentences = {

@@ -5,7 +5,7 @@ import { change, get, query } from './api.js';
 import { announce, el, link, number, path } from './dom.js';
 import { state } from './main.js';
 import { heading, overlayNamed } from './networks.js';
-import { lease, rowsOf } from './agents.js';
+import { rowsOf } from './agents.js';
 import { contains, parseAddress } from './names.js';
 import { update } from './tables.js';
 import * as tasks from './tasks.js';
@@ -109,7 +109,7 @@ export function changeView(name) {
     if (!overlay) {
       return missing(name);
     }
-    return [heading(`Change ${name}`, []), once(() => changeForm(name, overlay)), overlay.file && reset(name)];
+    return [heading(`Change ${name}`, []), once(() => changeForm(name, overlay)), overlay.file && reset(name, overlay)];
   };
   return { title: `Change ${name}`, render };
 }
@@ -117,8 +117,12 @@ export function changeView(name) {
 function changeForm(name, overlay) {
   const from = overlay.info || {};
   const losses = el('div', { 'aria-live': 'polite' });
-  const say = (elements) => update(losses, lossList(lossesOfChange(name, from, definition(elements), overlay)));
+  const say = (elements) => {
+    const list = lossesOfChange(name, from, definition(elements), overlay);
+    update(losses, list.length ? [lossList(list), box('sure', `I want to change ${name}`, { required: true })] : []);
+  };
   const send = async ({ elements }) => {
+    await assertUnchanged(name, overlay);
     await change('PUT', `overlays/${encodeURIComponent(name)}`, definition(elements));
     return path('networks', name);
   };
@@ -133,14 +137,30 @@ function changeForm(name, overlay) {
   return element;
 }
 
-function reset(name) {
+// Throws an error if somebody has changed a network since its form was made.
+async function assertUnchanged(name, overlay) {
+  const { data } = await get(`overlays/${encodeURIComponent(name)}`);
+  if (JSON.stringify([data.info, data.source]) !== JSON.stringify([overlay.info, overlay.source])) {
+    throw new Error(`${name} was changed meanwhile, and is as in the list of the networks now. Open this form anew.`);
+  }
+}
+
+function reset(name, overlay) {
+  const losses = lossesOfChange(name, overlay.info || {}, overlay.file, overlay);
   const send = async () => {
     await change('PUT', `overlays/${encodeURIComponent(name)}`, { source: 'file' });
     return path('networks', name);
   };
-  if (!reset.element || reset.name !== name || !reset.element.isConnected) {
-    reset.name = name;
-    reset.element = form([el('p', {}, 'The configuration of this master has another definition.')], 'Use that of the configuration', send);
+  const key = JSON.stringify([name, losses]);
+  if (!reset.element || reset.key !== key || !reset.element.isConnected) {
+    reset.key = key;
+    const ranges = [overlay.file.subnet, overlay.file.subnet6].filter(Boolean).join(', ');
+    const children = [
+      el('p', {}, `The configuration of this master has another definition: ${ranges}.`),
+      el('div', {}, lossList(losses)),
+      losses.length > 0 && box('reset', `I want to change ${name}`, { required: true }),
+    ];
+    reset.element = form(children, 'Use that of the configuration', send);
   }
   return reset.element;
 }
@@ -183,7 +203,11 @@ function lossList(losses) {
 // Returns the names of containers that lose something.
 function users(containers) {
   if (!containers.length) {
-    return tasks.progress.sweeping ? 'The tasks of Mesos are still being read.' : 'No container of Mesos is on it now.';
+    const { error, sweeping } = tasks.progress;
+    if (error && !tasks.areKnown()) {
+      return `Which containers are on it is unknown: ${error}`;
+    }
+    return sweeping ? 'The tasks of Mesos are still being read.' : 'No container of Mesos that you may see is on it now.';
   }
   const names = containers.slice(0, NAMED).map((container) => container.name);
   const more = containers.length > NAMED ? `, and ${number(containers.length - NAMED)} more` : '';
@@ -238,7 +262,7 @@ export function deleteView(ip) {
       send,
     );
   const render = (answer) => {
-    const [row] = rowsOf(answer);
+    const row = rowsOf(answer).find((one) => one.ip === ip);
     if (!row) {
       return [heading(ip, []), el('p', {}, `There is no agent ${ip}.`)];
     }
@@ -256,21 +280,35 @@ export function deleteView(ip) {
 }
 
 export function reclaimView() {
-  const load = (signal) => get(query('agents', { status: 'disconnected', limit: MOST }), signal);
+  const load = (signal) => get(query('agents', { status: 'expired', limit: MOST }), signal);
+  // The agents that the page counts and the request names.
+  let ended = [];
   const send = async () => {
-    await change('POST', 'agents/reclaim', {});
+    await change('POST', 'agents/reclaim', { agents: ended });
     return path('agents');
   };
-  const make = () => form([box('sure', 'I want to reclaim these subnets', { required: true })], 'Reclaim', send);
+  const make = () => {
+    const sure = box('sure', 'I want to reclaim these subnets', { required: true });
+    const element = form([sure], 'Reclaim', () => element.send());
+    return element;
+  };
   const render = (answer) => {
-    const ended = rowsOf(answer).filter((row) => lease(row) === 'ended');
-    const names = ended.slice(0, NAMED).map((row) => el('li', {}, link(row.ip, 'agents', row.ip)));
+    const { matched } = (answer && answer.data) || {};
+    ended = rowsOf(answer).map((row) => row.ip);
+    const names = ended.slice(0, NAMED).map((ip) => el('li', {}, link(ip, 'agents', ip)));
     const count = ended.length === 1 ? '1 agent' : `${number(ended.length)} agents`;
+    const said = matched > ended.length ? `The leases of ${number(matched)} agents have ended. These are about the first ${count}.` : `The leases of ${count} have ended.`;
+    if (!ended.length) {
+      return [heading('Reclaim', []), el('p', {}, 'No lease has ended: there is nothing to reclaim.')];
+    }
+    const element = once(make);
+    // The form stays, and the view is made anew with each answer.
+    element.send = send;
     return [
       heading('Reclaim', []),
-      el('p', {}, `The leases of ${count} have ended. Their tunnel addresses and subnets become free. An agent that returns gets those that are still free.`),
+      el('p', {}, `${said} Their tunnel addresses and subnets become free. An agent that returns gets those that are still free.`),
       el('ul', {}, names, ended.length > NAMED && el('li', {}, `and ${number(ended.length - NAMED)} more`)),
-      once(make),
+      element,
     ];
   };
   return { title: 'Reclaim', load, render };

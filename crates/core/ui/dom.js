@@ -86,6 +86,9 @@ export function meter(used, total, what) {
   if (total === undefined || total === null) {
     return el('span', { class: 'faint' }, 'unknown');
   }
+  if (used === undefined) {
+    return el('span', { class: 'faint' }, `unknown of ${large(total)}`);
+  }
   const share = total > 0 ? Math.min(1, used / total) : 0;
   const percent = share * 100;
   const text = `${number(used)} of ${large(total)}`;
@@ -129,12 +132,12 @@ export function age(seconds) {
   return parts.join(' ');
 }
 
-// Returns an age since a time, which is the title.
+// Returns an age since a time, which is the title; '' for what is no time.
 export function since(milliseconds) {
-  if (!milliseconds) {
+  const date = new Date(milliseconds);
+  if (!milliseconds || Number.isNaN(date.getTime())) {
     return '';
   }
-  const date = new Date(milliseconds);
   const text = age((Date.now() - milliseconds) / 1000);
   return el('time', { datetime: date.toISOString(), title: date.toISOString() }, text);
 }

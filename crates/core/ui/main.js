@@ -14,10 +14,17 @@ const PAUSE = 2000;
 // The latest overview with its time, and why there is no newer one.
 export const state = { overview: null, at: 0, health: null, error: '' };
 
+// The route of the view that is shown, and whether the reader has gone to an address since.
 let shown = null;
-let data = null;
+let arrived = false;
+// What was read for which address.
+let loaded = { address: null, route: null, data: null };
 let reading = null;
 let round = 0;
+// The master asked for a login, which was refused: browsers would ask again with each request.
+let needsLogin = false;
+
+const routeNow = () => location.hash.split('?')[0];
 
 // Returns the address of the view: its parts and parameters.
 export function current() {
@@ -43,7 +50,7 @@ export function go(changes) {
       parameters.set(name, value);
     }
   }
-  const route = location.hash.split('?')[0] || '#/networks';
+  const route = routeNow() || '#/networks';
   const search = parameters.toString();
   history.replaceState(null, '', search ? `${route}?${search}` : route);
   read();
@@ -81,35 +88,58 @@ async function read() {
   }
   reading = new AbortController();
   const { signal } = reading;
+  const [address, route] = [location.hash, routeNow()];
   const view = viewOf(current());
   try {
     const answer = await get('overview', signal);
     Object.assign(state, { overview: answer.data, at: Date.now(), error: '', health: null });
-    const loaded = view.load ? await view.load(signal) : null;
+    const data = view.load ? await view.load(signal) : null;
     if (mine !== round) {
       return;
     }
-    data = loaded;
+    loaded = { address, route, data };
+    needsLogin = false;
   } catch (error) {
     if (error.name === 'AbortError' || mine !== round) {
       return;
     }
     state.error = error.message;
-    state.health = await health().catch(() => null);
+    needsLogin = error.status === 401;
+    // What was read for another address is nothing about this one.
+    if (loaded.address !== address) {
+      loaded = { address, route, data: null };
+    }
+    state.health = needsLogin || error.status === 0 ? null : await health(signal).catch(() => null);
+    if (mine !== round) {
+      return;
+    }
   }
   show(view);
 }
 
+// Shows a view. What fails there must not end the updates.
 function show(view) {
-  const address = location.hash.split('?')[0];
+  try {
+    banner();
+    tryShow(view);
+  } catch (error) {
+    state.error = `The page failed: ${error.message}`;
+    banner();
+  }
+}
+
+function tryShow(view) {
+  const route = routeNow();
   const main = document.getElementById('main');
-  const isNew = address !== shown;
-  banner();
+  const isNew = route !== shown;
   if (state.overview) {
-    if (isNew) {
+    if (isNew || arrived) {
       main.replaceChildren();
     }
-    update(main, view.render(data));
+    arrived = false;
+    const data = loaded.route === route ? loaded.data : null;
+    const isMissing = view.load && !data;
+    update(main, isMissing ? [el('h1', { tabindex: -1 }, view.title), el('p', {}, 'This cannot be read now.')] : view.render(data));
   } else {
     update(main, [el('h1', { tabindex: -1 }, view.title), el('p', {}, 'There is nothing to show.')]);
   }
@@ -124,13 +154,13 @@ function show(view) {
       scrollTo(0, 0);
       announce(view.title);
     }
-    shown = address;
+    shown = route;
   }
 }
 
 // Shows again what was read, after a change of the containers.
 function showAgain() {
-  if (state.overview && (location.hash.split('?')[0] === shown)) {
+  if (state.overview && routeNow() === shown && loaded.route === shown) {
     show(viewOf(current()));
   }
 }
@@ -156,8 +186,9 @@ function footer() {
   } else if (sweeping) {
     text = `Reading the tasks of Mesos: ${count.toLocaleString('en')} …`;
   }
+  const again = tasks.progress.needsLogin && el('button', { type: 'button', onclick: tasks.tryAgain }, 'Read the containers');
   const progress = document.getElementById('progress');
-  progress.textContent = text;
+  update(progress, [text, again && ' ', again]);
   progress.className = error ? 'bad' : '';
 }
 
@@ -184,9 +215,16 @@ function banner() {
 function unavailable() {
   const { health: master, error } = state;
   const reason = (master && master.reason) || error;
+  if (needsLogin) {
+    return [reason, ' ', el('button', { type: 'button', onclick: read }, 'Log in')];
+  }
   const leader = master && master.status === 'standby' && master.leader;
   if (!leader) {
     return [reason];
+  }
+  // Behind a proxy the other master has another address, or the same one.
+  if (location.protocol !== 'http:' || location.pathname !== '/overlay-master/ui') {
+    return [reason, ' Reload the page, or open that of the leading master.'];
   }
   const href = `${location.protocol}//${leader}/overlay-master/ui${location.hash}`;
   return [reason, ' ', el('a', { href }, `Show the page of ${leader}`)];
@@ -201,8 +239,11 @@ function start() {
     }
   });
   document.getElementById('skip').addEventListener('click', () => document.getElementById('main').focus());
-  addEventListener('hashchange', read);
-  document.addEventListener('visibilitychange', () => document.hidden || read());
+  addEventListener('hashchange', () => {
+    arrived = true;
+    read();
+  });
+  document.addEventListener('visibilitychange', () => document.hidden || needsLogin || read());
   document.addEventListener('keydown', (event) => {
     const isField = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.nodeName);
     if (event.key === '/' && !isField && !event.ctrlKey && !event.metaKey && !event.altKey) {
@@ -223,7 +264,7 @@ function start() {
 
 async function poll() {
   for (;;) {
-    if (!document.hidden) {
+    if (!document.hidden && !needsLogin) {
       await read();
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE));

@@ -71,7 +71,8 @@ function parse6(text) {
 export function contains(range, address) {
   const [base, length] = (range || '').split('/');
   const net = parseAddress(base);
-  if (!net || !address || net.bits !== address.bits) {
+  const isLength = /^[0-9]{1,3}$/.test(length || '') && net && Number(length) <= net.bits;
+  if (!isLength || !address || net.bits !== address.bits) {
     return false;
   }
   const shift = BigInt(net.bits - Number(length));

@@ -4,7 +4,7 @@ import { get, query } from './api.js';
 import { badge, copyButton, copyable, el, facts, lines, link, meter, number, path, since } from './dom.js';
 import { containerName, networkName } from './names.js';
 import { state } from './main.js';
-import { ROWS, filter, pager, table } from './tables.js';
+import { ROWS, filter, offsetIn, pager, table } from './tables.js';
 import * as tasks from './tasks.js';
 
 const GOOD = ['active'];
@@ -52,7 +52,7 @@ function problems(overlay) {
   const { free, free6 } = overlay.agent_subnets || {};
   const isFull = free === 0 || free6 === 0;
   const failing = overlay.failing && [
-    el('a', { href: `${path('networks', overlay.name)}?status=failing` }, `${number(overlay.failing)} agents report errors`),
+    el('a', { href: `${path('networks', overlay.name)}?status=failing` }, overlay.failing === 1 ? '1 agent reports errors' : `${number(overlay.failing)} agents report errors`),
   ];
   return lines([overlay.error, isFull && 'No subnet is left for another agent', failing]);
 }
@@ -101,14 +101,14 @@ function summary() {
       ['Tunnel addresses (VTEP)', el('span', {}, copyable(network.vtep_subnet), copyable(network.vtep_subnet6))],
       ['Tunnel addresses used', meter(used || 0, total, 'Tunnel addresses')],
       ['MTU of the tunnels', network.vtep_mtu ? String(network.vtep_mtu) : 'automatic'],
-      ['Containers', number(tasks.containers.size)],
+      ['Containers', tasks.areKnown() ? number(tasks.containers.size) : 'unknown'],
       ['Changes at run time', number(state.overview.revision)],
     ]),
   ];
 }
 
 export function networkView(name, parameters) {
-  const offset = Number(parameters.get('agents')) || 0;
+  const offset = offsetIn(parameters, 'agents');
   const search = parameters.get('q') || '';
   const status = parameters.get('status') || '';
   const request = query('agents', { network: name, q: search, status, limit: ROWS, offset });
@@ -203,14 +203,17 @@ export function agentMeter(row, overlay) {
 // Returns the containers that a function selects, with a filter.
 export function containersSection(what, selects, parameters) {
   const text = (parameters.get('task') || '').toLowerCase();
-  const offset = Number(parameters.get('containers')) || 0;
+  const offset = offsetIn(parameters, 'containers');
   const selected = tasks.select((container) => selects(container) && hasText(container, text));
   const rows = selected.slice(offset, offset + ROWS);
-  const empty = tasks.progress.sweeping ? 'Reading the tasks of Mesos …' : 'No container.';
+  const { error, sweeping } = tasks.progress;
+  const reading = sweeping ? 'Reading the tasks of Mesos …' : 'No container.';
+  const empty = error && !tasks.areKnown() ? `The containers cannot be read: ${error}` : reading;
+  const count = tasks.areKnown() || selected.length ? ` (${number(selected.length)})` : '';
   return el(
     'section',
     { 'aria-label': 'Containers' },
-    el('h2', {}, `Containers (${number(selected.length)})`),
+    el('h2', {}, `Containers${count}`),
     el('div', { class: 'fields' }, filter('task', 'Filter by task, framework, address or port', 'containers')),
     table(`Containers of ${what}`, CONTAINER_COLUMNS, rows, empty),
     pager('containers', 'containers', selected.length, offset),

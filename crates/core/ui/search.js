@@ -1,9 +1,9 @@
 // The search: who has an address, a name or a task.
 
 import { get, query } from './api.js';
-import { el, link } from './dom.js';
+import { el, link, number, path } from './dom.js';
 import { state } from './main.js';
-import { agentTable, rowsOf } from './agents.js';
+import { agentTable, agentsQuery, cutNames, rowsOf } from './agents.js';
 import { contains, parseAddress } from './names.js';
 import { containersSection, hasText, heading } from './networks.js';
 import { ROWS } from './tables.js';
@@ -12,9 +12,10 @@ import * as tasks from './tasks.js';
 export function searchView(text, parameters) {
   const small = text.trim().toLowerCase();
   const address = parseAddress(small);
-  const load = (signal) => load_agents(small, signal);
+  // An address is that of no host name.
+  const load = (signal) => get(address ? query('agents', { q: small, limit: ROWS }) : agentsQuery(small, { limit: ROWS }), signal);
   const render = (answer) => {
-    const isIt = address ? (container) => hasAddress(container, small) : (container) => hasText(container, small);
+    const isIt = address ? (container) => hasAddress(container, small, address) : (container) => hasText(container, small);
     const rows = rowsOf(answer);
     return [
       heading(`Search for ${text}`, []),
@@ -22,26 +23,26 @@ export function searchView(text, parameters) {
       networks(small, address),
       el('h2', {}, 'Agents'),
       agentTable(rows, 'No agent has it.'),
+      more(small, rows, answer),
+      !address && cutNames(small),
       containersSection(text, isIt, parameters),
     ];
   };
   return { title: `Search for ${text}`, load, render };
 }
 
-// Agents by what the overlay master knows, and by their host names, which Mesos knows.
-async function load_agents(text, signal) {
-  const found = await get(query('agents', { q: text, limit: ROWS }), signal);
-  const named = parseAddress(text) ? [] : tasks.agentsNamed(text).slice(0, ROWS);
-  if (!named.length) {
-    return found;
-  }
-  const others = await get(query('agents', { agent: named.join(',') }), signal);
-  const known = new Set((found.data.agents || []).map((agent) => agent.ip));
-  const more = (others.data.agents || []).filter((agent) => !known.has(agent.ip));
-  return { at: found.at, data: { agents: [...(found.data.agents || []), ...more] } };
+// Returns a sentence if there are more agents than rows.
+function more(text, rows, answer) {
+  const { matched } = (answer && answer.data) || {};
+  const all = el('a', { href: `${path('agents')}?${new URLSearchParams({ q: text })}` }, `all ${number(matched)}`);
+  return matched > rows.length && el('p', {}, `These are the first ${number(rows.length)}: `, all, '.');
 }
 
-const hasAddress = (container, text) => container.networks.some((network) => network.addresses.includes(text));
+// Returns whether a container has an address. IPv6 addresses can be written in several ways.
+function hasAddress(container, text, { bits, value }) {
+  const isSame = (own) => (own.includes(':') ? bits === 128 && (parseAddress(own) || {}).value === value : own === text);
+  return container.networks.some((network) => network.addresses.some(isSame));
+}
 
 function networks(text, address) {
   const has = (overlay) => {
@@ -58,7 +59,7 @@ function networks(text, address) {
 
 // Returns a sentence about who has an address.
 function owner(text, address, rows) {
-  const users = tasks.select((container) => hasAddress(container, text));
+  const users = tasks.select((container) => hasAddress(container, text, address));
   if (users.length) {
     const [user] = users;
     const ip = tasks.agentOf(user);
@@ -72,7 +73,9 @@ function owner(text, address, rows) {
       const subnet = [overlay.subnet, overlay.subnet6].find((net) => contains(net, address));
       if (subnet) {
         const where = [link(row.ip, 'agents', row.ip), ', on network ', link(overlay.info.name, 'networks', overlay.info.name)];
-        const nobody = tasks.progress.sweeping ? 'The tasks are still being read.' : 'No task of Mesos has it.';
+        const { error, sweeping } = tasks.progress;
+        const reading = sweeping ? 'The tasks are still being read.' : 'No task of Mesos has it.';
+        const nobody = error && !tasks.areKnown() ? 'The tasks cannot be read.' : reading;
         return [`${text} is in the subnet ${subnet} of the agent `, where, `. ${nobody}`];
       }
     }

@@ -6,6 +6,12 @@ import { current, go } from './main.js';
 // Number of rows that are shown at once.
 export const ROWS = 50;
 
+// Returns the offset of a list in the parameters of a view's address.
+export function offsetIn(parameters, name) {
+  const offset = Number(parameters.get(name));
+  return Number.isSafeInteger(offset) && offset > 0 ? offset : 0;
+}
+
 // Returns a table. Columns are { title, cell(row) }, rows have keys.
 export function table(caption, columns, rows, empty) {
   if (!rows.length) {
@@ -33,16 +39,17 @@ export function pager(name, what, matched, offset) {
   }
   const last = Math.min(matched, offset + ROWS);
   const move = (text, to, label, isPossible) => {
-    const attributes = { type: 'button', 'aria-label': `${label} ${what}`, 'data-to': to, disabled: !isPossible };
-    return el('button', { ...attributes, onclick: () => go({ [name]: to || '' }) }, text);
+    // A button that is disabled would lose the focus.
+    const attributes = { type: 'button', 'aria-label': `${label} ${what}`, 'data-to': to, 'aria-disabled': !isPossible && 'true' };
+    return el('button', { ...attributes, onclick: () => isPossible && go({ [name]: to || '' }) }, text);
   };
   const end = Math.max(0, Math.floor((matched - 1) / ROWS) * ROWS);
   return el(
     'nav',
     { class: 'pager', 'aria-label': `Pages of ${what}` },
     move('«', 0, 'First', offset > 0),
-    move('‹', Math.max(0, offset - ROWS), 'Previous', offset > 0),
-    el('span', {}, matched ? `${number(offset + 1)}–${number(last)} of ${number(matched)}` : '0'),
+    move('‹', Math.max(0, Math.min(offset - ROWS, end)), 'Previous', offset > 0),
+    el('span', {}, offset < matched ? `${number(offset + 1)}–${number(last)} of ${number(matched)}` : `none of ${number(matched)}`),
     move('›', offset + ROWS, 'Next', last < matched),
     move('»', end, 'Last', last < matched),
   );
@@ -51,10 +58,10 @@ export function pager(name, what, matched, offset) {
 // Returns a field that filters a list by a parameter of the view's address.
 export function filter(name, title, offsetName) {
   let timer = 0;
-  const changed = (event) => {
-    const value = event.target.value.trim();
+  const changed = ({ target }) => {
     clearTimeout(timer);
-    timer = setTimeout(() => go({ [name]: value, [offsetName]: '' }), 250);
+    // The field is gone if another view is shown meanwhile.
+    timer = setTimeout(() => target.isConnected && go({ [name]: target.value.trim(), [offsetName]: '' }), 250);
   };
   const id = `filter-${name}`;
   const value = current().parameters.get(name) || '';
@@ -79,6 +86,7 @@ const KEPT = ['INPUT', 'SELECT', 'TEXTAREA'];
 // selection; a button that differs is replaced, since it may do something else now.
 export function update(parent, children) {
   const nodes = children.flat(Infinity).filter((node) => node || node === 0);
+  moveRows(parent, nodes);
   nodes.forEach((node, place) => {
     const fresh = typeof node === 'object' ? node : document.createTextNode(node);
     const old = parent.childNodes[place];
@@ -90,6 +98,25 @@ export function update(parent, children) {
   });
   while (parent.childNodes.length > nodes.length) {
     parent.lastChild.remove();
+  }
+}
+
+// Moves rows to the places of the new ones with the same keys, so that the focus stays in its row.
+function moveRows(parent, nodes) {
+  const key = (node) => node && node.dataset && node.dataset.key;
+  if (parent.nodeName !== 'TBODY' || nodes.every((node, place) => key(node) === key(parent.childNodes[place]))) {
+    return;
+  }
+  const focused = document.activeElement;
+  const rows = new Map([...parent.childNodes].map((row) => [key(row), row]));
+  nodes.forEach((node, place) => {
+    const row = rows.get(key(node)) || node;
+    if (row !== parent.childNodes[place]) {
+      parent.insertBefore(row, parent.childNodes[place] || null);
+    }
+  });
+  if (focused && focused !== document.activeElement && focused.isConnected) {
+    focused.focus({ preventScroll: true });
   }
 }
 

@@ -269,6 +269,7 @@ impl Publisher {
         ranges.extend(overlays.iter().copied());
         self.overlays = overlays;
         let wanted = reverse_apexes(&ranges);
+        zones.set_ranges(&ranges);
         let Batch { removed, added } = self.cluster.set_ranges(ranges);
         let (of_former, of_new) = (
             Batch {
@@ -355,6 +356,23 @@ fn reverse_apexes(ranges: &[IpNet]) -> BTreeSet<Box<[u8]>> {
         }
     }
     apexes
+}
+
+/// Returns the zones of settings without records. Until a [`Publisher`] takes their place, their names are
+/// answered with SERVFAIL.
+pub fn unknown(settings: &Settings, now: SystemTime) -> Zones {
+    let mut zones = Zones::default();
+    let domains = settings.domains.iter().cloned();
+    let reverse = reverse_apexes(&settings.ranges);
+    let reverse = reverse
+        .into_iter()
+        .filter_map(|apex| DomainName::from_octets(apex).ok());
+    for apex in domains.chain(reverse) {
+        let root = DomainName::root;
+        zones.insert(apex, Soa::new(root(), root(), serial_at(now)), now);
+    }
+    zones.set_ranges(&settings.ranges);
+    zones
 }
 
 /// Returns the domain of DC/OS's names.

@@ -31,7 +31,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use ports::{Mapping, Port, Ports, Protocol, service};
-pub use reverse::{owner as reverse_name, zones as reverse_zones};
+pub use reverse::{
+    address as reverse_address, is_reverse, owner as reverse_name, zones as reverse_zones,
+};
 
 use crate::zone::{Data, DomainName, Record};
 

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod lookup;
 pub mod metrics;
 mod notify;
+pub mod places;
 pub mod rate;
 pub mod request;
 pub mod resolv_conf;
@@ -21,10 +22,12 @@ pub mod transfer;
 pub mod udp;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -72,6 +75,9 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// What is known about the cluster beside the zones.
     pub facts: Option<Arc<dyn Facts>>,
+    /// Called when a part of the server has ended with a panic, which is an error of this program, and
+    /// cannot go on. Its argument says what does not work any more.
+    pub broken: fn(&str),
 }
 
 impl Default for Config {
@@ -89,6 +95,7 @@ impl Default for Config {
             notify: Vec::new(),
             http: None,
             facts: None,
+            broken: |what| log::error!("{what} ended with a panic"),
         }
     }
 }
@@ -125,6 +132,7 @@ pub struct Server {
     end: Option<oneshot::Sender<()>>,
     /// Address of metrics and health.
     http: Option<SocketAddr>,
+    broken: fn(&str),
 }
 
 impl Server {
@@ -143,6 +151,7 @@ impl Server {
             tasks,
             end: None,
             http: None,
+            broken: config.broken,
         };
         for address in &config.listen {
             server.listen(*address, config.threads)?;
@@ -151,9 +160,8 @@ impl Server {
         if !config.notify.is_empty() {
             let engine = Arc::clone(&server.engine);
             let counters = server.engine.metrics.counters();
-            server
-                .tasks
-                .spawn(notify::run(engine, config.notify.clone(), counters));
+            let run = notify::run(engine, config.notify.clone(), counters);
+            server.spawn("telling secondaries of changes", run);
         }
         if let Some(address) = config.http {
             let failed = |error| StartError::Listen { address, error };
@@ -193,8 +201,8 @@ impl Server {
         let engine = Arc::clone(&self.engine);
         let counters = self.engine.metrics.counters();
         let connections = Arc::clone(&self.connections);
-        self.tasks
-            .spawn(tcp::serve(listener, engine, connections, counters));
+        let run = tcp::serve(listener, engine, connections, counters);
+        self.spawn("answering over TCP", run);
         Ok(())
     }
 
@@ -211,33 +219,39 @@ impl Server {
             engine: Arc::clone(&self.engine),
             connections: Arc::clone(&self.connections),
             facts,
+            search: Mutex::default(),
         };
-        self.tasks.spawn(http::serve(listener, Arc::new(context)));
+        self.spawn(
+            "answering over HTTP",
+            http::serve(listener, Arc::new(context)),
+        );
         Ok(())
     }
 
     /// Checks that no upstream resolver is this server.
     fn refuse_loops(&self, config: &Config) -> Result<(), StartError> {
-        let resolvers = config.forward.iter().flat_map(|zone| &zone.resolvers);
-        for resolver in resolvers {
-            let is_own = |own: &SocketAddr| {
-                own.port() == resolver.port()
-                    && (own.ip() == resolver.ip()
-                        || own.ip().is_unspecified() && is_of_this_host(resolver.ip()))
-            };
-            if self.addresses.iter().any(is_own) {
-                return Err(StartError::Loop(*resolver));
-            }
+        let mut resolvers = config.forward.iter().flat_map(|zone| &zone.resolvers);
+        match resolvers.find(|resolver| is_own(&self.addresses, **resolver)) {
+            Some(resolver) => Err(StartError::Loop(*resolver)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Runs a task without end.
+    fn spawn(&self, what: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        supervise(&self.tasks, what, run, self.broken);
     }
 
     fn run_tasks(&mut self, runtime: Runtime) -> std::io::Result<()> {
         let (end, ended) = oneshot::channel();
         self.end = Some(end);
+        let broken = self.broken;
         self.start_thread("dns-tasks", move || {
             // An error means that the sender is gone, which is the end as well.
-            let _ = runtime.block_on(ended);
+            let run = AssertUnwindSafe(|| runtime.block_on(ended));
+            if catch_unwind(run).is_err() {
+                broken("the thread of TCP and upstream resolvers");
+            }
             runtime.shutdown_background();
         })
     }
@@ -291,6 +305,31 @@ fn random_secret() -> Result<[u8; 16], std::io::Error> {
     let mut source = std::fs::File::open("/dev/urandom")?;
     std::io::Read::read_exact(&mut source, &mut secret)?;
     Ok(secret)
+}
+
+/// Runs a task without end, and reports a panic that ends it.
+fn supervise(
+    tasks: &Handle,
+    what: &'static str,
+    run: impl Future<Output = ()> + Send + 'static,
+    broken: fn(&str),
+) {
+    let task = tasks.spawn(run);
+    tasks.spawn(async move {
+        if task.await.is_err_and(|error| error.is_panic()) {
+            broken(what);
+        }
+    });
+}
+
+/// Tells whether a resolver is a server that listens on these addresses of this host.
+pub fn is_own(listen: &[SocketAddr], resolver: SocketAddr) -> bool {
+    let is_same = |own: &SocketAddr| {
+        own.port() == resolver.port()
+            && (own.ip() == resolver.ip()
+                || own.ip().is_unspecified() && is_of_this_host(resolver.ip()))
+    };
+    listen.iter().any(is_same)
 }
 
 /// Tells whether this host has an address: only then a socket can have it.

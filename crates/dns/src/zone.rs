@@ -9,11 +9,13 @@ mod names;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use domain::base::Serial;
 use domain::base::name::{FromStrError, Name};
+use ipnet::IpNet;
 
 use journal::Journal;
 use names::{Names, Owner};
@@ -184,6 +186,7 @@ pub struct Zones {
     zones: Vec<Zone>,
     by_apex: HashMap<Owner, usize>,
     knowledge: Knowledge,
+    ranges: Arc<[IpNet]>,
 }
 
 /// Records of one domain. A clone shares the records, until one of them changes.
@@ -254,6 +257,16 @@ impl Zones {
     /// Sets what the zones know about the cluster.
     pub fn set_knowledge(&mut self, knowledge: Knowledge) {
         self.knowledge = knowledge;
+    }
+
+    /// Tells whether an address is in a range whose addresses have names here.
+    pub fn has_names_of(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(&address))
+    }
+
+    /// Sets the ranges whose addresses have names here. Their zones may be wider.
+    pub fn set_ranges(&mut self, ranges: &[IpNet]) {
+        self.ranges = ranges.into();
     }
 
     /// Returns the time since the records were right for the last time. `None`: they never were.
@@ -353,7 +366,7 @@ impl Zone {
 
     /// Returns the changes from an earlier serial to the present one, oldest first. `None`: the zone
     /// does not know them any more.
-    pub fn changes_since(&self, serial: Serial) -> Option<Vec<&Change>> {
+    pub fn changes_since(&self, serial: Serial) -> Option<Vec<Arc<Change>>> {
         if serial == self.soa.serial {
             return Some(Vec::new());
         }

@@ -28,6 +28,7 @@ use overlay_dns::server::lookup::Task as Found;
 use overlay_dns::snapshot::{self, Snapshot};
 
 use super::facts::Source;
+use super::watchdog;
 use crate::connection::{ConnectionOptions, Http};
 use crate::output::Failure;
 
@@ -178,8 +179,11 @@ impl Clock {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+fn spawn(
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Failure> {
     let thread = thread::Builder::new().name(name.to_owned());
-    let started = thread.spawn(run);
+    let started = thread.spawn(watchdog::guard(name, run));
     started.map_err(|error| Failure(format!("cannot start a thread: {error}")))
 }

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use overlay_dns::server::access::Ranges;
 use overlay_dns::server::engine::Keys;
 use overlay_dns::server::forward::ForwardZone;
-use overlay_dns::server::tcp::Limits;
-use overlay_dns::server::{Config, RATE_LIMIT, UDP_SIZE, keys, resolv_conf};
+use overlay_dns::server::tcp::{Limits, TRANSFER_TIME};
+use overlay_dns::server::{Config, RATE_LIMIT, UDP_SIZE, is_own, keys, resolv_conf};
 use overlay_dns::zone::{DomainName, parse_name};
 
 /// Port of name servers.
@@ -185,10 +185,11 @@ pub fn config(
             connections,
             per_client: connections / 10,
             idle: Duration::from_secs(server.tcp_idle),
+            transfer: TRANSFER_TIME,
         },
         notify: secondaries.notify.clone(),
         http: server.http.0,
-        facts: None,
+        ..Config::default()
     })
 }
 
@@ -219,9 +220,7 @@ fn forward(options: &UpstreamOptions, listen: &[SocketAddr]) -> Result<Vec<Forwa
             Upstream::OfHost => {
                 let text = fs::read_to_string(RESOLV_CONF_FILE)
                     .map_err(|error| format!("cannot read {RESOLV_CONF_FILE}: {error}"))?;
-                let found = resolv_conf::parse(&text);
-                let others = found.iter().filter(|resolver| !listen.contains(resolver));
-                let others: Vec<SocketAddr> = others.copied().collect();
+                let others = others(&text, listen);
                 if others.is_empty() {
                     return Err(format!(
                         "{RESOLV_CONF_FILE} names no resolver but this server; give addresses \
@@ -240,6 +239,14 @@ fn forward(options: &UpstreamOptions, listen: &[SocketAddr]) -> Result<Vec<Forwa
         });
     }
     Ok(zones)
+}
+
+/// Returns the resolvers in a text in the form of `resolv.conf` that are not a server which listens on
+/// these addresses.
+fn others(text: &str, listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut found = resolv_conf::parse(text);
+    found.retain(|resolver| !is_own(listen, *resolver));
+    found
 }
 
 fn root() -> Result<DomainName, String> {
@@ -307,6 +314,24 @@ mod tests {
         }
         for text in ["", "host", "10.0.0.1:", "10.0.0.1:99999", "10.0.0"] {
             assert!(parse_server(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn resolvers_of_the_host_are_others_than_this_server() {
+        let text = "nameserver 127.0.0.7\nnameserver 203.0.113.1\nnameserver 203.0.113.2\n";
+        for (listen, expected) in [
+            // The loopback is this host's, and 203.0.113.0/24 is nobody's.
+            ("0.0.0.0:53", vec!["203.0.113.1:53", "203.0.113.2:53"]),
+            ("203.0.113.1:53", vec!["127.0.0.7:53", "203.0.113.2:53"]),
+            (
+                "0.0.0.0:5353",
+                vec!["127.0.0.7:53", "203.0.113.1:53", "203.0.113.2:53"],
+            ),
+        ] {
+            let found = others(text, &[listen.parse().unwrap()]);
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{listen}");
         }
     }
 

@@ -1,17 +1,20 @@
 //! The server: start and end.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use nix::sys::signal::{SigSet, Signal};
+use overlay_dns::publisher;
 use overlay_dns::server::authority::Authority;
 use overlay_dns::server::lookup::Facts;
 use overlay_dns::server::{Server, StartError};
-use overlay_dns::zone::Zones;
 
 use super::facts::FollowerFacts;
 use super::follow::{self, Follower};
 use super::options::{self, SecondaryOptions, ServerOptions, UpstreamOptions};
+use super::watchdog;
 use crate::output::fail;
 
 /// Exit status of a server that cannot start.
@@ -43,11 +46,17 @@ pub fn run(options: &Options, names: follow::Settings) -> ExitCode {
     }
 }
 
-fn serve(options: &Options, names: follow::Settings, ends: &SigSet) -> Result<(), String> {
+fn serve(options: &Options, mut names: follow::Settings, ends: &SigSet) -> Result<(), String> {
     let mut config = options::config(&options.server, &options.secondaries, &options.upstream)?;
     let facts = Arc::new(FollowerFacts::default());
     config.facts = Some(Arc::clone(&facts) as Arc<dyn Facts>);
-    let authority = Arc::new(Authority::new(Zones::default()));
+    config.broken = watchdog::end;
+    if names.zones.addresses.is_empty() {
+        names.zones.addresses = addresses_of(&config.listen);
+    }
+    // Names are known to be own ones before their records are there.
+    let unknown = publisher::unknown(&names.zones, SystemTime::now());
+    let authority = Arc::new(Authority::new(unknown));
     let server = Server::start(&config, Arc::clone(&authority)).map_err(|error| explain(&error))?;
     let follower = Follower::start(names, authority).map_err(|error| error.0)?;
     facts.set(follower.source());
@@ -63,6 +72,18 @@ fn serve(options: &Options, names: follow::Settings, ends: &SigSet) -> Result<()
     // It writes the last known names.
     drop(follower);
     Ok(())
+}
+
+/// Returns the addresses that other hosts reach this server at, as far as the options name them.
+fn addresses_of(listen: &[SocketAddr]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for ip in listen.iter().map(SocketAddr::ip) {
+        let is_reached = !ip.is_unspecified() && !ip.is_loopback();
+        if is_reached && !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
+    }
+    addresses
 }
 
 /// Returns an error with the way out.
@@ -87,4 +108,26 @@ fn explain(error: &StartError) -> String {
         _ => return error.to_string(),
     };
     format!("{error}: {remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_has_the_addresses_that_are_reached() {
+        let listen: Vec<SocketAddr> = [
+            "0.0.0.0:53",
+            "[::]:53",
+            "127.0.0.1:53",
+            "10.0.0.1:53",
+            "10.0.0.1:5353",
+            "[fd00::1]:53",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        let expected: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(addresses_of(&listen), expected);
+    }
 }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::leases::Leases;
 use super::ledger::Ledger;
 use super::record::EncodedAgent;
-use super::sessions::{Session, Sessions};
+use super::sessions::Session;
 use crate::Response;
 use crate::allocation::allocator::{Allocation, DualStackNet};
 use crate::allocation::prefix::overlap;
@@ -24,9 +25,7 @@ const MAX_NAMED: usize = 200;
 const MAX_TEXT: usize = 200;
 
 /// Keys of the query.
-const KEYS: &[&str] = &[
-    "network", "agent", "q", "status", "limit", "offset", "jsonp",
-];
+const KEYS: &[&str] = &["network", "agent", "q", "also", "status", "limit", "offset"];
 
 /// A selection of agents, and of a part of it.
 #[derive(Debug, Default)]
@@ -36,6 +35,8 @@ pub struct AgentQuery {
     /// The only agents that are selected.
     agents: Option<BTreeSet<Ipv4Addr>>,
     search: Option<Search>,
+    /// Agents that are found whatever is searched for.
+    also: BTreeSet<Ipv4Addr>,
     status: Option<Status>,
     /// The number of agents to show at most.
     limit: usize,
@@ -56,7 +57,10 @@ enum Search {
 enum Status {
     Connected,
     Disconnected,
+    /// With an error: of the overlay that the query names, or of any and the host.
     Failing,
+    /// With a lease that has ended.
+    Expired,
 }
 
 /// The agents that a query selects.
@@ -86,8 +90,11 @@ impl AgentQuery {
         let text = value("q").map(str::trim).filter(|text| !text.is_empty());
         Ok(AgentQuery {
             network: value("network").map(str::to_owned),
-            agents: value("agent").map(agents).transpose()?,
+            agents: value("agent")
+                .map(|text| agents("agent", text))
+                .transpose()?,
             search: text.map(search).transpose()?,
+            also: agents("also", value("also").unwrap_or_default())?,
             status: value("status").map(status).transpose()?,
             limit: number("limit", value("limit"), DEFAULT_LIMIT, 1..=MAX_LIMIT)?,
             offset: number("offset", value("offset"), 0, 0..=usize::MAX)?,
@@ -96,7 +103,7 @@ impl AgentQuery {
 
     /// Returns the agents of the committed state that are selected, in the order of their
     /// addresses.
-    pub fn select<'a>(&self, ledger: &'a Ledger, sessions: &Sessions) -> Selection<'a> {
+    pub fn select<'a>(&self, ledger: &'a Ledger, leases: &Leases<'_>) -> Selection<'a> {
         let holders = match &self.search {
             Some(Search::Net(net)) => Some(holders(ledger, *net)),
             _ => None,
@@ -107,10 +114,16 @@ impl AgentQuery {
         };
         for (ip, agent) in &ledger.committed().agents {
             let is_among = |set: &Option<BTreeSet<_>>| set.as_ref().is_none_or(|s| s.contains(ip));
-            if !is_among(&self.agents) || !is_among(&holders) || !self.has_network(agent) {
+            if !is_among(&self.agents) || !self.has_network(agent) {
                 continue;
             }
-            if !self.admits(*ip, agent, sessions) {
+            let session = leases.sessions.get(*ip);
+            let has_status = |status| self.has_status(status, *ip, agent, leases);
+            let is_found = || match &self.search {
+                Some(Search::Text(text)) => has_text(text, *ip, agent, session),
+                _ => is_among(&holders),
+            };
+            if !self.status.is_none_or(has_status) || !(self.also.contains(ip) || is_found()) {
                 continue;
             }
             selection.matched += 1;
@@ -126,37 +139,39 @@ impl AgentQuery {
         self.network.as_ref().is_none_or(is_it)
     }
 
-    fn admits(&self, ip: Ipv4Addr, agent: &EncodedAgent, sessions: &Sessions) -> bool {
-        let text = match &self.search {
-            Some(Search::Text(text)) => Some(text),
-            _ => None,
-        };
-        if text.is_none() && self.status.is_none() {
-            return true;
-        }
-        let session = sessions.get(ip);
-        self.status
-            .is_none_or(|status| status.is_of(agent, session))
-            && text.is_none_or(|text| has_text(text, ip, agent, session))
-    }
-}
-
-impl Status {
-    fn is_of(self, agent: &EncodedAgent, session: Option<&Session>) -> bool {
+    fn has_status(
+        &self,
+        status: Status,
+        ip: Ipv4Addr,
+        agent: &EncodedAgent,
+        leases: &Leases<'_>,
+    ) -> bool {
+        let session = leases.sessions.get(ip);
         let is_connected = session.is_some_and(|session| session.is_connected);
-        match self {
+        match status {
             Status::Connected => is_connected,
             Status::Disconnected => !is_connected,
-            Status::Failing => session.is_some_and(|session| {
-                !session.host_errors.is_empty() || errors(agent, session).next().is_some()
-            }),
+            Status::Failing => session.is_some_and(|session| self.fails(agent, session)),
+            Status::Expired => leases.has_ended(ip),
+        }
+    }
+
+    /// Returns whether an agent reports an error, as the overview counts it.
+    fn fails(&self, agent: &EncodedAgent, session: &Session) -> bool {
+        match &self.network {
+            Some(name) => {
+                let state = session.state(name);
+                state.is_some_and(|state| state.error.is_some())
+            }
+            None => !session.host_errors.is_empty() || errors(agent, session).next().is_some(),
         }
     }
 }
 
 /// Returns the errors of an agent's overlays.
 fn errors<'a>(agent: &'a EncodedAgent, session: &'a Session) -> impl Iterator<Item = &'a str> {
-    let states = agent.json.overlays().filter_map(|name| session.state(name));
+    let overlays = agent.json.overlays().enumerate();
+    let states = overlays.filter_map(|(position, name)| session.state_near(position, name));
     states.filter_map(|state| state.error.as_deref())
 }
 
@@ -205,14 +220,14 @@ fn search(text: &str) -> Result<Search, Response> {
     })
 }
 
-fn agents(text: &str) -> Result<BTreeSet<Ipv4Addr>, Response> {
+fn agents(key: &str, text: &str) -> Result<BTreeSet<Ipv4Addr>, Response> {
     let named = text.split(',').filter(|agent| !agent.is_empty());
     if named.clone().count() > MAX_NAMED {
-        return Err(bad(&format!("agent names more than {MAX_NAMED} agents")));
+        return Err(bad(&format!("{key} names more than {MAX_NAMED} agents")));
     }
     let parse = |agent: &str| {
         let parsed = agent.trim().parse();
-        parsed.map_err(|_| bad(&format!("agent: {} is not an IPv4 address", quote(agent))))
+        parsed.map_err(|_| bad(&format!("{key}: {} is not an IPv4 address", quote(agent))))
     };
     named.map(parse).collect()
 }
@@ -222,8 +237,9 @@ fn status(text: &str) -> Result<Status, Response> {
         "connected" => Ok(Status::Connected),
         "disconnected" => Ok(Status::Disconnected),
         "failing" => Ok(Status::Failing),
+        "expired" => Ok(Status::Expired),
         _ => Err(bad(&format!(
-            "status: {} is none of connected, disconnected and failing",
+            "status: {} is none of connected, disconnected, failing and expired",
             quote(text)
         ))),
     }

@@ -93,9 +93,10 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
         access: Access::Readers,
         title: "Some of the agents.",
         help: "`agents` as at `/overlay-master/state`. `?network=dcos` selects those with a subnet of an overlay, \
-               `?agent=10.0.0.1,10.0.0.2` these, `?status=` those that are `connected`, `disconnected` or `failing`, \
+               `?agent=10.0.0.1,10.0.0.2` these, `?status=` those that are `connected`, `disconnected`, `failing` \
+               or `expired` (with a lease that ended), \
                `?q=9.0.1.7` the one that has the address, and `?q=` with a part of an address or an error those that \
-               contain it. `limit` (100, at most 1000) and `offset` choose a part of them; `matched` is how many \
+               contain it (and those of `also=10.0.0.3`). `limit` (100, at most 1000) and `offset` choose a part of them; `matched` is how many \
                there are, `total` the number of all agents. The answer has an `ETag`, in which ages do not count.\n\n\
                400 if the query is malformed; 503 and a sentence if this master does not lead, or has not read \
                the log yet.",

@@ -57,6 +57,22 @@ impl Leases<'_> {
         ended.into_iter().map(|(_, ip)| ip).collect()
     }
 
+    /// Returns whether the lease of an agent has ended.
+    pub fn has_ended(&self, ip: Ipv4Addr) -> bool {
+        self.ends_in(ip) == Some(Duration::ZERO)
+    }
+
+    /// Returns the time until the lease of an agent ends; zero: it has ended; `None`: it does not
+    /// end, because there is no `agent_lease`, or while the agent is there.
+    pub fn ends_in(&self, ip: Ipv4Addr) -> Option<Duration> {
+        let duration = self.duration?;
+        match self.active(ip, duration) {
+            Some(Active::Connected | Active::Registering) => None,
+            Some(Active::Contact(silence)) => Some(duration.saturating_sub(silence)),
+            None => Some(Duration::ZERO),
+        }
+    }
+
     /// Returns why the lease of an agent has not ended, or `None` if it has.
     fn active(&self, ip: Ipv4Addr, duration: Duration) -> Option<Active> {
         let silence = self.now.since(self.sessions.last_contact(ip));

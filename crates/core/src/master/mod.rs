@@ -102,6 +102,8 @@ pub struct Master {
     restarts: u64,
     /// Release of the module, which the endpoints show.
     release: Option<String>,
+    /// Number of inputs that may have changed what the endpoints show.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,7 @@ enum Phase {
 impl Machine for Master {
     fn handle(&mut self, now: Time, input: Input) {
         self.out.set_now(now);
+        self.changes += u64::from(may_change(&input));
         match input {
             Input::Message { from, name, body } => self.handle_message(from, &name, &body),
             Input::Request(request) => self.handle_request(&request),
@@ -159,6 +162,16 @@ impl Machine for Master {
     }
 }
 
+/// Returns whether an input may change what the endpoints show, apart from ages. What a timeout
+/// changes is shown after a write, which ends with another input.
+fn may_change(input: &Input) -> bool {
+    match input {
+        Input::Timeout => false,
+        Input::Request(request) => request.method != "GET",
+        _ => true,
+    }
+}
+
 /// Returns the message that makes an agent register again. A master that restarted after a
 /// panic sends it to agents that are still connected and did not notice the restart.
 pub fn reregistration(agent: Upid) -> Io {
@@ -196,6 +209,7 @@ impl Master {
             out: Outbox::default(),
             restarts: 0,
             release: None,
+            changes: 0,
         }
     }
 
@@ -229,6 +243,7 @@ impl Master {
             me: self.me.address.ip(),
             dns_domain: &self.config.dns_domain,
             release: self.release.as_deref(),
+            changes: self.changes,
             out: &mut self.out,
         };
         Some((leadership, parts))
@@ -385,6 +400,7 @@ impl Master {
             me: self.me.address.ip(),
             dns_domain: &self.config.dns_domain,
             release: self.release.as_deref(),
+            changes: self.changes,
             out: &mut self.out,
         };
         let leadership = Leadership::new(&mut parts, recovery, epoch);

@@ -1,12 +1,50 @@
 //! The networks with numbers of their agents, as `/overlay-master/overview` shows them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::ledger::Ledger;
 use super::networks::OverlayState;
 use super::overlays::describe;
 use super::sessions::{Session, Sessions};
+use crate::Time;
+use crate::protocol::versions::Version;
 use crate::protocol::views::{AgentJson, AgentNumbers, Overlay};
+
+/// Longest time for which an answer is used again. Some problems depend on the time alone.
+const LONGEST_USE: Duration = Duration::from_secs(5);
+
+/// The latest answer of the endpoint. Each open page asks for it every two seconds, and making it
+/// takes time for every agent.
+#[derive(Debug)]
+pub struct LatestOverview {
+    /// The number of changes of the master when it was made.
+    changes: u64,
+    made_at: Time,
+    /// The answer as JSON.
+    pub json: Bytes,
+    /// The version of the answer.
+    pub version: Version,
+}
+
+impl LatestOverview {
+    /// Creates the answer of a moment.
+    pub fn new(changes: u64, now: Time, json: Vec<u8>) -> LatestOverview {
+        LatestOverview {
+            changes,
+            made_at: now,
+            version: Version::of(&json),
+            json: json.into(),
+        }
+    }
+
+    /// Returns whether the answer is the same now.
+    pub fn is_valid(&self, changes: u64, now: Time) -> bool {
+        self.changes == changes && now.since(self.made_at) < LONGEST_USE
+    }
+}
 
 /// Numbers of the agents, of each overlay and of all.
 pub struct Numbers<'a> {
@@ -78,7 +116,7 @@ impl<'a> Counter<'a> {
         let connected = session.is_some_and(|session| session.is_connected);
         let mut failing = session.is_some_and(|session| !session.host_errors.is_empty());
         for (position, (name, addresses)) in agent.capacities().enumerate() {
-            let state = session.and_then(|session| session.state(name));
+            let state = session.and_then(|session| session.state_near(position, name));
             let fails = state.is_some_and(|state| state.error.is_some());
             failing |= fails;
             let index = self.index_of(position, name);

@@ -8,7 +8,6 @@ use super::endpoints;
 use super::endpoints::{Route, Routed};
 use super::{Master, Phase, networks, overlays, page};
 use crate::metrics::PROMETHEUS;
-use crate::protocol::versions::Version;
 use crate::protocol::views;
 use crate::{Request, Response};
 
@@ -49,15 +48,15 @@ impl Master {
         match route {
             Route::Health | Route::Metrics | Route::Page | Route::PageFile => {}
             Route::Overview => {
-                let overview = leadership.overview_json(&parts);
-                let response = Response::json(overview, jsonp.as_deref());
-                let known = request.headers.if_none_match.as_deref();
-                let version = Version::of(&response.body);
-                parts.out.respond(id, version.apply(known, response));
+                let response = match jsonp {
+                    None => leadership.overview(&parts, request),
+                    Some(_) => Response::bad_request("This endpoint has no parameter jsonp."),
+                };
+                parts.out.respond(id, response);
             }
             Route::Agents => {
                 let response = match AgentQuery::parse(&request.query) {
-                    Ok(query) => leadership.agents(&parts, &query, request, jsonp.as_deref()),
+                    Ok(query) => leadership.agents(&parts, &query, request),
                     Err(response) => response,
                 };
                 parts.out.respond(id, response);

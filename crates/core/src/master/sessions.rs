@@ -321,6 +321,14 @@ impl Session {
             .map(|(_, state)| state)
     }
 
+    /// Returns the state of an overlay, which is probably at this position of the latest report.
+    pub fn state_near(&self, position: usize, overlay: &str) -> Option<&State> {
+        match self.states.get(position) {
+            Some((name, state)) if name == overlay => Some(state),
+            _ => self.state(overlay),
+        }
+    }
+
     /// Records that the link to the agent broke.
     pub fn disconnect(&mut self, now: Time) {
         if std::mem::take(&mut self.is_connected) {
@@ -335,17 +343,19 @@ impl Session {
         self.last_error = Some(Box::new(LastError { at: now, text }));
     }
 
-    /// Returns the connection and the errors of the agent, as endpoints show them.
-    pub fn presence(&self, now: Time) -> Presence<'_> {
+    /// Returns the connection and the errors of the agent, as endpoints show them. `age` returns
+    /// what stands for a time.
+    pub fn presence(&self, age: impl Fn(Time) -> u64) -> Presence<'_> {
         let last_error = self.last_error.as_ref().map(|last| LastErrorView {
             error: &last.text,
-            seconds_ago: now.seconds_since(last.at),
+            seconds_ago: age(last.at),
         });
         Presence {
             connected: self.is_connected,
-            since_seconds: Some(now.seconds_since(self.connection_changed_at)),
+            since_seconds: Some(age(self.connection_changed_at)),
             host_errors: &self.host_errors,
             last_error,
+            lease_ends_in_seconds: None,
             authentication: Some(self.proof.to_string()),
             release: self.release.as_deref(),
         }

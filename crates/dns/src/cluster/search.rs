@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use domain::base::name::ToLabelIter;
+
 use super::{Cluster, Task};
-use crate::records::reverse_name;
+use crate::records::reverse_address;
 use crate::server::lookup;
 use crate::zone::DomainName;
 
@@ -27,45 +29,26 @@ impl Cluster {
             .iter()
             .map(|(_, task)| task)
             .filter(|task| task.is_named);
-        let labels = match wanted {
-            Wanted::Name(name) => labels(name),
-            Wanted::Address(_) => Vec::new(),
-        };
-        let found = named.filter(|task| self.has(task, wanted, &labels));
+        let found = named.filter(|task| self.has(task, wanted));
         found
             .take(MAX_FOUND)
             .map(|task| self.describe(task))
             .collect()
     }
 
-    /// Returns true if a task has what is wanted, a name of these labels or an address.
-    fn has(&self, task: &Task, wanted: &Wanted, labels: &[&[u8]]) -> bool {
+    fn has(&self, task: &Task, wanted: &Wanted) -> bool {
         match wanted {
             Wanted::Address(address) => {
                 let agent = self.agents.get(task.agent).and_then(|agent| agent.ip);
                 agent == Some(*address) || task.addresses.iter().any(|own| own.ip == *address)
             }
-            Wanted::Name(name) if labels.last() == Some(&&b"arpa"[..]) => {
-                let ips = task.addresses.iter().map(|address| address.ip);
-                let is_own = ips.map(reverse_name).any(|owner| owner == *name);
-                let instance = self.instance(task);
-                is_own && !self.rules.pointers(&instance).is_empty()
-            }
+            // Making the records of a task takes long compared with this.
+            Wanted::Name(name) if !may_have(task, name) => false,
             Wanted::Name(name) => {
-                // To make the records of all tasks would take seconds.
-                let own = [
-                    task.label.as_bytes(),
-                    task.framework_label
-                        .as_deref()
-                        .unwrap_or_default()
-                        .as_bytes(),
-                ];
-                if !labels.windows(2).any(|pair| *pair == own) {
-                    return false;
-                }
                 let instance = self.instance(task);
                 let made = self.rules.instance(&instance).records;
-                made.iter().any(|record| record.owner == *name)
+                let mut owners = made.into_iter().chain(self.rules.pointers(&instance));
+                owners.any(|record| record.owner == *name)
             }
         }
     }
@@ -89,8 +72,13 @@ impl Cluster {
     }
 }
 
-/// Returns the labels of a name, without that of the root.
-fn labels(name: &DomainName) -> Vec<&[u8]> {
-    let labels = name.iter().filter(|label| !label.is_root());
-    labels.map(domain::base::name::Label::as_slice).collect()
+/// Tells whether a task can have a record of this name: its label is in all of them, except that of its
+/// addresses' names.
+fn may_have(task: &Task, name: &DomainName) -> bool {
+    match reverse_address(name.as_slice()) {
+        Some(address) => task.addresses.iter().any(|own| own.ip == address),
+        None => name
+            .iter_labels()
+            .any(|label| label.as_slice() == task.label.as_bytes()),
+    }
 }

@@ -295,3 +295,23 @@ fn ports_are_called_by_name_or_number() {
     assert_eq!(named("udp,tcp"), [Protocol::Udp, Protocol::Tcp]);
     assert_eq!(named("TCP, quic"), [Protocol::Tcp]);
 }
+
+#[test]
+fn names_of_addresses_are_read_back() {
+    for text in ["9.0.1.255", "0.0.0.0", "fd01:b::2", "ffff::1"] {
+        let ip: IpAddr = text.parse().unwrap();
+        assert_eq!(reverse_address(reverse_name(ip).as_slice()), Some(ip));
+    }
+    for text in [
+        "1.0.9.in-addr.arpa",
+        "1.0.0.0.9.in-addr.arpa",
+        "256.0.0.9.in-addr.arpa",
+        "a.0.0.9.in-addr.arpa",
+        "1.0.0.9.example.org",
+        "1.0.0.9.ip6.arpa",
+        ".",
+    ] {
+        let name = crate::zone::parse_name(text).unwrap();
+        assert_eq!(reverse_address(name.as_slice()), None, "{text}");
+    }
+}

@@ -21,8 +21,8 @@ use super::metrics::{Counters, Metrics, add};
 use super::rate::{RateLimit, Verdict};
 use super::request::{Rejection, Request};
 use super::udp::{Listener, Route};
-use crate::records::reverse_name;
-use crate::zone::{Knowledge, Zones};
+use crate::records::{is_reverse, reverse_address};
+use crate::zone::{Knowledge, Lookup, Zones};
 
 /// Keys that sign requests, by name and algorithm.
 pub type Keys = Arc<HashMap<(KeyName, Algorithm), Key>>;
@@ -104,16 +104,41 @@ impl Engine {
             Err(rejection) => return self.reject(message, &rejection, client, counters, out),
         };
         counters.question(request.question.qtype());
-        if request.is_signed {
-            return self.answer_signed(zones, message, client, counters, out);
+        let responder = self.responder(client, None);
+        // Before a signature is checked, which costs more than an answer.
+        if let Some(next) = self.limit(&request, &responder, counters, out) {
+            return next;
         }
-        self.answer_request(
-            zones,
-            &request,
-            &self.responder(client, None),
-            counters,
-            out,
-        )
+        if request.is_signed {
+            return self.answer_signed(zones, &request, client, counters, out);
+        }
+        self.answer_request(zones, &request, &responder, counters, out)
+    }
+
+    /// Counts a question over UDP, and handles it if there are too many of its client.
+    fn limit(
+        &self,
+        request: &Request<'_>,
+        responder: &Responder<'_>,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+    ) -> Option<Next> {
+        let client = responder.client;
+        if client.transport != Transport::Udp || responder.has_valid_cookie(request) {
+            return None;
+        }
+        match self.rate.count(client.address, responder.now) {
+            Verdict::Answer => None,
+            Verdict::Truncate => {
+                add(&counters.slipped, 1);
+                responder.truncate(request, out);
+                Some(Next::Send)
+            }
+            Verdict::Drop => {
+                add(&counters.dropped, 1);
+                Some(Next::Nothing)
+            }
+        }
     }
 
     /// Returns what writes answers for a client.
@@ -159,12 +184,20 @@ impl Engine {
     fn answer_signed(
         &self,
         zones: &Zones,
-        message: &[u8],
+        request: &Request<'_>,
         client: Client,
         counters: &Counters,
         out: &mut Vec<u8>,
     ) -> Next {
-        let Ok(mut copy) = Message::from_octets(message.to_vec()) else {
+        let is_known =
+            self.may_ask(zones, client.address) || self.transfer.contains(client.address);
+        if self.keys.is_empty() && !is_known {
+            let responder = self.responder(client, None);
+            let reason = Some(ExtendedErrorCode::PROHIBITED);
+            counters.answer(responder.refuse(request, OptRcode::REFUSED, reason, out));
+            return Next::Send;
+        }
+        let Ok(mut copy) = Message::from_octets(request.message.as_slice().to_vec()) else {
             return Next::Nothing;
         };
         match self.verify(&mut copy) {
@@ -209,26 +242,10 @@ impl Engine {
         counters: &Counters,
         out: &mut Vec<u8>,
     ) -> Next {
-        let client = responder.client;
-        let is_udp = client.transport == Transport::Udp;
-        if is_udp && !responder.has_valid_cookie(request) {
-            match self.rate.count(client.address, responder.now) {
-                Verdict::Answer => {}
-                Verdict::Truncate => {
-                    add(&counters.slipped, 1);
-                    responder.truncate(request, out);
-                    return Next::Send;
-                }
-                Verdict::Drop => {
-                    add(&counters.dropped, 1);
-                    return Next::Nothing;
-                }
-            }
-        }
         if request.is_transfer() {
             return self.examine_transfer(zones, request, responder, counters, out);
         }
-        if !self.may_ask(zones, client.address) && !responder.is_signed() {
+        if !self.may_ask(zones, responder.client.address) && !responder.is_signed() {
             let reason = Some(ExtendedErrorCode::PROHIBITED);
             counters.answer(responder.refuse(request, OptRcode::REFUSED, reason, out));
             return Next::Send;
@@ -239,10 +256,19 @@ impl Engine {
             Knowledge::Partial => found.has_records(request),
             Knowledge::Complete | Knowledge::Since(_) => true,
         };
+        let is_elsewhere = match found {
+            // The ranges of the overlays may not be known yet.
+            Found::Outside => {
+                zones.knowledge() != Knowledge::Nothing || !is_reverse(request.name.as_slice())
+            }
+            Found::Inside(_, Lookup::NoName) => is_of_other_address(zones, request),
+            Found::Inside(..) => false,
+        };
         let (code, reason) = match found {
-            Found::Outside if !responder.is_signed() && self.forwards(request) => {
+            _ if is_elsewhere && !responder.is_signed() && self.forwards(request) => {
                 return Next::Forward;
             }
+            Found::Outside if !is_elsewhere => (OptRcode::SERVFAIL, ExtendedErrorCode::NOT_READY),
             Found::Outside => (OptRcode::REFUSED, ExtendedErrorCode::NOT_AUTHORITATIVE),
             Found::Inside(..) if !is_known => (OptRcode::SERVFAIL, ExtendedErrorCode::NOT_READY),
             Found::Inside(zone, lookup) => {
@@ -292,7 +318,7 @@ impl Engine {
     /// Tells whether an address is in a range that may ask: one of the list, or one whose addresses
     /// have names here.
     pub fn may_ask(&self, zones: &Zones, address: IpAddr) -> bool {
-        self.allowed.contains(address) || zones.zone_of(reverse_name(address).as_slice()).is_some()
+        self.allowed.contains(address) || zones.has_names_of(address.to_canonical())
     }
 
     fn forwards(&self, request: &Request<'_>) -> bool {
@@ -304,7 +330,7 @@ impl Engine {
     }
 
     /// Asks upstream resolvers a question that came over UDP. The answer is sent when they have it.
-    /// Returns false if too many questions wait for them.
+    /// Returns false if too many questions wait for them, of all clients or of this one.
     pub fn forward_udp(
         self: &Arc<Self>,
         message: &[u8],
@@ -315,7 +341,7 @@ impl Engine {
         let Some(forwarder) = &self.forwarder else {
             return false;
         };
-        let Some(place) = forwarder.wait() else {
+        let Some(place) = forwarder.wait(route.client.ip()) else {
             return false;
         };
         let (engine, listener) = (Arc::clone(self), Arc::clone(listener));
@@ -375,6 +401,12 @@ impl Engine {
         counters.answer(code);
         Some(out)
     }
+}
+
+/// Tells whether a name is that of an address whose range has no names here. Its zone is there for the
+/// sake of a range inside it.
+fn is_of_other_address(zones: &Zones, request: &Request<'_>) -> bool {
+    reverse_address(request.name.as_slice()).is_some_and(|address| !zones.has_names_of(address))
 }
 
 /// Tells whether whole zones can be sent.

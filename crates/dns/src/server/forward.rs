@@ -1,6 +1,6 @@
 //! Upstream resolvers: they are asked for names that are in no zone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,10 @@ use domain::net::client::{dgram, multi_stream};
 use domain::rdata::AllRecordData;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Responder;
+use super::places::{Place, Places};
+use super::rate::prefix;
 use super::request::Request;
 use crate::zone::DomainName;
 
@@ -37,6 +38,9 @@ const ASIDE: Duration = Duration::from_secs(10);
 /// Questions that wait for resolvers at once.
 const MAX_WAITING: usize = 2_048;
 
+/// Those of one address (IPv6: of one /64).
+const MAX_WAITING_OF_CLIENT: usize = 512;
+
 /// Largest UDP message that resolvers may send, in bytes.
 const UDP_SIZE: u16 = 1_232;
 
@@ -54,18 +58,27 @@ pub struct ForwardZone {
 pub struct Forwarder {
     /// Zones, those with the longest names first.
     zones: Vec<(DomainName, Vec<Arc<Upstream>>)>,
-    waiting: Arc<Semaphore>,
+    waiting: Arc<Places<u64>>,
     tasks: Handle,
 }
 
-/// Question for resolvers, which owns all that it needs.
-pub type Question = RequestMessage<Vec<u8>>;
+/// Message for resolvers, which owns all that it needs.
+type Asked = RequestMessage<Vec<u8>>;
+
+/// Question for resolvers.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// With EDNS.
+    asked: Asked,
+    /// Without it, for resolvers that do not know it.
+    plain: Asked,
+}
 
 /// One resolver.
 #[derive(Debug)]
 struct Upstream {
     address: SocketAddr,
-    connection: Connection<UdpConnect, Question>,
+    connection: Connection<UdpConnect, Asked>,
     state: Mutex<State>,
 }
 
@@ -103,7 +116,7 @@ impl Forwarder {
         made.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         Self {
             zones: made,
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            waiting: Arc::new(Places::new(MAX_WAITING, MAX_WAITING_OF_CLIENT)),
             tasks: tasks.clone(),
         }
     }
@@ -118,9 +131,9 @@ impl Forwarder {
         &self.tasks
     }
 
-    /// Takes one of the places of questions that wait.
-    pub fn wait(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    /// Takes one of the places of questions that wait, for a client.
+    pub fn wait(&self, client: IpAddr) -> Option<Place<u64>> {
+        self.waiting.enter(prefix(client))
     }
 
     fn upstreams(&self, name: &[u8]) -> Option<&[Arc<Upstream>]> {
@@ -164,6 +177,8 @@ impl Upstream {
         let mut udp = dgram::Config::new();
         udp.set_read_timeout(ANSWER_TIME);
         udp.set_max_retries(0);
+        // Each message says whether it has EDNS.
+        udp.set_udp_payload_size(None);
         udp.set_max_parallel(MAX_WAITING.min(1_000));
         let mut tcp = multi_stream::Config::default();
         tcp.set_response_timeout(ANSWER_TIME);
@@ -180,8 +195,18 @@ impl Upstream {
         })
     }
 
+    /// Asks a question, and once more without EDNS if the resolver does not understand it (RFC 6891,
+    /// section 7).
     async fn ask(&self, question: &Question) -> Option<Message<Bytes>> {
-        let mut request = self.connection.send_request(question.clone());
+        let answer = self.send(&question.asked).await?;
+        match answer.opt_rcode() {
+            OptRcode::FORMERR | OptRcode::BADVERS => self.send(&question.plain).await,
+            _ => Some(answer),
+        }
+    }
+
+    async fn send(&self, message: &Asked) -> Option<Message<Bytes>> {
+        let mut request = self.connection.send_request(message.clone());
         // Once over UDP, and once over TCP where the answer is truncated.
         let answer = tokio::time::timeout(2 * ANSWER_TIME, request.get_response()).await;
         let answer = match answer {
@@ -235,10 +260,11 @@ pub fn question(request: &Request<'_>) -> Option<Question> {
     builder.header_mut().set_cd(asked.cd());
     let mut builder = builder.question();
     builder.push(request.question).ok()?;
-    let mut question = RequestMessage::new(builder.into_message()).ok()?;
-    question.set_udp_payload_size(UDP_SIZE);
-    question.set_dnssec_ok(request.edns.as_ref().is_some_and(|edns| edns.dnssec_ok));
-    Some(question)
+    let plain = RequestMessage::new(builder.into_message()).ok()?;
+    let mut asked = plain.clone();
+    asked.set_udp_payload_size(UDP_SIZE);
+    asked.set_dnssec_ok(request.edns.as_ref().is_some_and(|edns| edns.dnssec_ok));
+    Some(Question { asked, plain })
 }
 
 impl Responder<'_> {

@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -32,6 +33,9 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Pause after an error of the kernel, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Time that a lookup waits for others: one is made at once.
+const SEARCH_TIME: Duration = Duration::from_secs(10);
+
 /// What the answers are made of.
 #[derive(Debug)]
 pub struct Context {
@@ -41,6 +45,8 @@ pub struct Context {
     pub connections: Arc<Connections>,
     /// What is known about the cluster beside the zones.
     pub facts: Option<Arc<dyn Facts>>,
+    /// Held by the lookup that is made.
+    pub search: Mutex<()>,
 }
 
 /// Accepts connections until the task is cancelled.
@@ -128,12 +134,17 @@ fn health(context: &Context) -> Response<Full<Bytes>> {
 }
 
 fn find(context: &Context, wanted: &str) -> Response<Full<Bytes>> {
-    let zones = context.engine.authority.zones().clone();
+    // A search reads all records and tasks.
+    let Some(_only) = context.search.try_lock_for(SEARCH_TIME) else {
+        let busy = "other lookups take all the time; try again\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, busy.to_owned());
+    };
+    let authority = &context.engine.authority;
     let facts = context.facts.as_deref();
     let found = match wanted.parse::<IpAddr>() {
-        Ok(address) => lookup::address(&zones, facts, address),
+        Ok(address) => lookup::address(authority, facts, address),
         Err(_) => match crate::zone::parse_name(wanted) {
-            Ok(name) => lookup::name(&zones, facts, &name),
+            Ok(name) => lookup::name(authority, facts, &name),
             Err(error) => {
                 let text = format!("{wanted} is neither a name nor an address: {error}\n");
                 return self::text(StatusCode::BAD_REQUEST, text);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use crate::zone::{Data, DomainName, Knowledge, Lookup, Zone, Zones};
 
 /// Names of one address that are listed.
@@ -108,7 +109,9 @@ pub struct Entry {
 }
 
 /// Returns what is known about a name.
-pub fn name(zones: &Zones, facts: Option<&dyn Facts>, name: &DomainName) -> Found {
+pub fn name(authority: &Authority, facts: Option<&dyn Facts>, name: &DomainName) -> Found {
+    let tasks = facts.map_or_else(Vec::new, |facts| facts.tasks_of_name(name));
+    let zones = authority.zones();
     let zone = zones.zone_of(name.as_slice());
     let lookup = zone.map(|zone| zone.find(name.as_slice()));
     let (exists, data) = match lookup {
@@ -119,15 +122,18 @@ pub fn name(zones: &Zones, facts: Option<&dyn Facts>, name: &DomainName) -> Foun
         wanted: name.to_string(),
         zone: zone.map(|zone| zone.apex().to_string()),
         serial: zone.map(|zone| zone.soa().serial.into_int()),
-        knowledge: State::of(zones),
+        knowledge: State::of(&zones),
         exists,
         records: data.iter().map(|data| Entry::new(name, data)).collect(),
-        tasks: facts.map_or_else(Vec::new, |facts| facts.tasks_of_name(name)),
+        tasks,
     }
 }
 
 /// Returns what is known about an address: names that have it, and tasks.
-pub fn address(zones: &Zones, facts: Option<&dyn Facts>, address: IpAddr) -> Found {
+pub fn address(authority: &Authority, facts: Option<&dyn Facts>, address: IpAddr) -> Found {
+    let tasks = facts.map_or_else(Vec::new, |facts| facts.tasks_of_address(address));
+    // Changes copy records as long as this clone is there, which is the time of the search.
+    let zones = authority.zones().clone();
     let wanted = match address {
         IpAddr::V4(address) => Data::A(address),
         IpAddr::V6(address) => Data::Aaaa(address),
@@ -145,10 +151,10 @@ pub fn address(zones: &Zones, facts: Option<&dyn Facts>, address: IpAddr) -> Fou
         wanted: address.to_string(),
         zone: None,
         serial: None,
-        knowledge: State::of(zones),
+        knowledge: State::of(&zones),
         exists: !records.is_empty(),
         records,
-        tasks: facts.map_or_else(Vec::new, |facts| facts.tasks_of_address(address)),
+        tasks,
     }
 }
 

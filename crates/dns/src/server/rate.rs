@@ -82,8 +82,9 @@ impl RateLimit {
     }
 }
 
-/// Returns the part of an address by which answers are counted.
-fn prefix(address: IpAddr) -> u64 {
+/// Returns the part of an address by which clients are counted: all of an IPv4 address, and the first
+/// half of an IPv6 address.
+pub fn prefix(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
         IpAddr::V6(address) => (u128::from(address) >> 64) as u64,

@@ -14,6 +14,7 @@ use super::answer::{Client, Transport};
 use super::authority::Authority;
 use super::engine::{Engine, Next};
 use super::metrics::Counters;
+use crate::publisher;
 use crate::zone::{Batch, Data, Knowledge, Record, Soa, Zones, parse_name};
 
 /// Labels of the names: few, so that names are below each other, and one with each kind of letter.
@@ -145,4 +146,94 @@ proptest! {
             prop_assert!(out[..2] == bytes[..2] && out[2] & 0x80 != 0 && out.len() <= 512);
         }
     }
+}
+
+/// A question for `a.` with a signature of the key `k.`, which nobody has.
+const SIGNED: [u8; 61] = *b"\0\x01\0\0\0\x01\0\0\0\0\0\x01\x01a\0\0\x01\0\x01\
+\x01k\0\0\xfa\0\xff\0\0\0\0\0\x1d\x0bhmac-sha256\0\0\0\0\0\0\0\x01\x2c\0\0\0\x01\0\0\0\0";
+
+/// Returns the code of the answer to a message over UDP, if there is one that is not truncated.
+fn code(engine: &Engine, message: &[u8], address: [u8; 4]) -> Option<u8> {
+    let client = Client {
+        address: address.into(),
+        transport: Transport::Udp,
+    };
+    let mut out = Vec::new();
+    let zones = engine.authority.zones();
+    let next = engine.answer(&zones, message, client, &Counters::default(), &mut out);
+    (next == Next::Send && out[2] & 2 == 0).then(|| out[3] & 15)
+}
+
+#[test]
+fn wrong_signatures_are_limited_as_questions_are() {
+    let settings = |keys: &str| Config {
+        rate_limit: 3,
+        keys: super::keys::parse(keys).unwrap(),
+        ..Config::default()
+    };
+    let nothing = || Arc::new(Authority::new(Zones::default()));
+    let new = |config: &Config| Engine::new(config, nothing(), None, [0; 16]);
+    let engine = new(&settings("hmac-sha256:other:c2VjcmV0"));
+    let codes = (0..100).filter_map(|_| code(&engine, &SIGNED, [10, 0, 0, 1]));
+    let codes: Vec<u8> = codes.collect();
+    // A second may end meanwhile.
+    assert!((3..=6).contains(&codes.len()), "{codes:?}");
+    assert!(codes.iter().all(|code| *code == 9), "{codes:?}");
+    // Any address may have a key, unless there is none.
+    assert_eq!(code(&engine, &SIGNED, [8, 8, 8, 8]), Some(9));
+    assert_eq!(code(&new(&settings("")), &SIGNED, [8, 8, 8, 8]), Some(5));
+}
+
+#[test]
+fn own_names_are_a_failure_before_they_are_known() {
+    let settings = publisher::Settings {
+        domains: vec![parse_name(APEX).unwrap()],
+        ranges: vec!["9.0.0.0/8".parse().unwrap()],
+        mname: None,
+        rname: None,
+        name_servers: Vec::new(),
+        addresses: Vec::new(),
+        max_age: Duration::ZERO,
+    };
+    let zones = publisher::unknown(&settings, SystemTime::UNIX_EPOCH);
+    let authority = Arc::new(Authority::new(zones));
+    let engine = Engine::new(&Config::default(), authority, None, [0; 16]);
+    for (name, rtype, code) in [
+        ("a.zone.example", Rtype::A, Rcode::SERVFAIL),
+        (APEX, Rtype::SOA, Rcode::SERVFAIL),
+        ("1.0.0.9.in-addr.arpa", Rtype::PTR, Rcode::SERVFAIL),
+        // It can be an address of an overlay, which no master has told of.
+        ("1.0.0.11.in-addr.arpa", Rtype::PTR, Rcode::SERVFAIL),
+        ("example.org", Rtype::A, Rcode::REFUSED),
+    ] {
+        let answer = ask(&engine, name, rtype, Transport::Udp);
+        let answer = Message::from_octets(answer).unwrap();
+        assert_eq!(answer.header().rcode(), code, "{name}");
+    }
+}
+
+#[test]
+fn the_end_of_a_task_is_reported() {
+    use std::sync::mpsc;
+    use std::sync::{Mutex, OnceLock};
+    static REPORTS: OnceLock<Mutex<mpsc::Sender<String>>> = OnceLock::new();
+    let (sender, reports) = mpsc::channel();
+    REPORTS.set(Mutex::new(sender)).unwrap();
+    let broken = |what: &str| {
+        let sender = REPORTS.get().unwrap().lock().unwrap();
+        sender.send(what.to_owned()).unwrap();
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.build().unwrap();
+    super::supervise(runtime.handle(), "a task", async {}, broken);
+    let panics = async { panic!("wanted by the test") };
+    super::supervise(runtime.handle(), "another task", panics, broken);
+    runtime.block_on(async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    });
+    drop(runtime);
+    let reports: Vec<String> = reports.try_iter().collect();
+    assert_eq!(reports, ["another task"]);
 }

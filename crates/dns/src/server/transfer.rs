@@ -1,5 +1,7 @@
 //! Zone transfers: a whole zone (AXFR, RFC 5936), or its changes (IXFR, RFC 1995).
 
+use std::sync::Arc;
+
 use domain::base::iana::{Class, OptRcode, Rtype};
 use domain::base::message_builder::AnswerBuilder;
 use domain::base::{Message, Serial};
@@ -41,13 +43,9 @@ pub fn run(
     let Ok(request) = Request::parse(message.as_slice()) else {
         return;
     };
-    // The records are shared with the zones, which go on changing.
-    let zone = engine
-        .authority
-        .zones()
-        .zone(request.name.as_slice())
-        .cloned();
-    let Some(zone) = zone else { return };
+    let Some(content) = content(engine, &request) else {
+        return;
+    };
     let mut writer = Writer {
         responder: engine.responder(client, None),
         request: &request,
@@ -56,25 +54,60 @@ pub fn run(
         is_first: true,
         send,
     };
-    let sent = match changes(&zone, &request) {
-        None => {
+    let sent = match &content {
+        Content::Zone(zone) => {
             add(&counters.axfr, 1);
-            writer.whole_zone(&zone)
+            writer.whole_zone(zone)
         }
-        Some(changes) => {
+        Content::Changes(head, changes) => {
             add(&counters.ixfr, 1);
-            writer.changes(&zone, &changes)
+            writer.changes(head, changes)
         }
     };
     if sent.and_then(|()| writer.flush()).is_err() {
-        log::info!("{} did not take the zone {}", client.address, zone.apex());
+        let apex = request.question.qname();
+        log::info!("{} did not take the zone {apex}", client.address);
     }
     counters.answer(OptRcode::NOERROR);
 }
 
+/// Name and start of authority of a zone.
+struct Head {
+    apex: DomainName,
+    soa: Soa,
+}
+
+impl Head {
+    fn of(zone: &Zone) -> Self {
+        Self {
+            apex: zone.apex().clone(),
+            soa: zone.soa().clone(),
+        }
+    }
+}
+
+/// What is sent, of one moment. The zones go on changing meanwhile.
+enum Content {
+    /// All records, which are shared with the zones.
+    Zone(Zone),
+    /// Changes.
+    Changes(Head, Vec<Arc<Change>>),
+}
+
+/// Returns what a client is sent. Only a whole zone is cloned: changes of it copy records as long as the
+/// clone is there.
+fn content(engine: &Engine, request: &Request<'_>) -> Option<Content> {
+    let zones = engine.authority.zones();
+    let zone = zones.zone(request.name.as_slice())?;
+    Some(match changes(zone, request) {
+        None => Content::Zone(zone.clone()),
+        Some(changes) => Content::Changes(Head::of(zone), changes),
+    })
+}
+
 /// Returns the changes that the client lacks. `None`: it gets the whole zone, because it asks for it,
 /// because the changes are not known any more, or because they are more than the zone.
-fn changes<'a>(zone: &'a Zone, request: &Request<'_>) -> Option<Vec<&'a Change>> {
+fn changes(zone: &Zone, request: &Request<'_>) -> Option<Vec<Arc<Change>>> {
     if request.question.qtype() != Rtype::IXFR {
         return None;
     }
@@ -83,7 +116,7 @@ fn changes<'a>(zone: &'a Zone, request: &Request<'_>) -> Option<Vec<&'a Change>>
         return Some(Vec::new());
     }
     let changes = zone.changes_since(serial)?;
-    let records = |change: &&Change| change.removed.len() + change.added.len();
+    let records = |change: &Arc<Change>| change.removed.len() + change.added.len();
     (changes.iter().map(records).sum::<usize>() <= zone.len()).then_some(changes)
 }
 
@@ -106,45 +139,46 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn whole_zone(&mut self, zone: &Zone) -> Result<(), Gone> {
-        self.soa(zone, zone.soa().serial)?;
+        let head = Head::of(zone);
+        self.soa(&head, head.soa.serial)?;
         for (owner, data) in zone.records() {
             self.record(owner, data)?;
         }
-        self.soa(zone, zone.soa().serial)
+        self.soa(&head, head.soa.serial)
     }
 
     /// A client that has the present serial, or a later one, gets the start of authority alone.
-    fn changes(&mut self, zone: &Zone, changes: &[&Change]) -> Result<(), Gone> {
-        self.soa(zone, zone.soa().serial)?;
+    fn changes(&mut self, head: &Head, changes: &[Arc<Change>]) -> Result<(), Gone> {
+        self.soa(head, head.soa.serial)?;
         if changes.is_empty() {
             return Ok(());
         }
         for change in changes {
-            self.soa(zone, change.from)?;
+            self.soa(head, change.from)?;
             for record in &change.removed {
                 self.record(&record.owner, &record.data)?;
             }
-            self.soa(zone, change.to)?;
+            self.soa(head, change.to)?;
             for record in &change.added {
                 self.record(&record.owner, &record.data)?;
             }
         }
-        self.soa(zone, zone.soa().serial)
+        self.soa(head, head.soa.serial)
     }
 
     fn record(&mut self, owner: &DomainName, data: &Data) -> Result<(), Gone> {
         self.push(|builder| push_record(builder, owner, data).is_ok())
     }
 
-    fn soa(&mut self, zone: &Zone, serial: Serial) -> Result<(), Gone> {
+    fn soa(&mut self, head: &Head, serial: Serial) -> Result<(), Gone> {
         let soa = Soa {
             serial,
-            ..zone.soa().clone()
+            ..head.soa.clone()
         };
         let data = soa_data(&soa);
         self.push(|builder| {
             builder
-                .push((zone.apex(), Class::IN, soa_ttl(), &data))
+                .push((&head.apex, Class::IN, soa_ttl(), &data))
                 .is_ok()
         })
     }

@@ -47,12 +47,12 @@ impl Journal {
     }
 
     /// Returns the changes from a serial on. `None`: none begins with it.
-    pub fn since(&self, serial: Serial) -> Option<Vec<&Change>> {
+    pub fn since(&self, serial: Serial) -> Option<Vec<Arc<Change>>> {
         let from = self
             .changes
             .iter()
             .rposition(|change| change.from == serial)?;
-        Some(self.changes.range(from..).map(AsRef::as_ref).collect())
+        Some(self.changes.range(from..).cloned().collect())
     }
 }
 

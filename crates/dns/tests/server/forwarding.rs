@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use overlay_dns::server::Config;
 use overlay_dns::server::forward::ForwardZone;
-use overlay_dns::zone::parse_name;
+use overlay_dns::zone::{Knowledge, parse_name};
 use testbed::name_server::{Source, Zone, start_nsd};
 use testbed::process::Daemon;
+use testbed::wait;
 
-use crate::support::{Bed, config, dig, isolated, name, until_dig};
+use crate::support::{Bed, LIMIT, config, dig, isolated, name, until_dig};
 
 /// Address of the upstream server in these tests.
 const UPSTREAM: &str = "127.0.0.1:5501";
@@ -289,6 +290,119 @@ fn too_many_questions_for_upstream_are_answered_at_once() -> Result<()> {
                 "{:?}",
                 begin.elapsed()
             );
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn one_client_does_not_take_all_places() -> Result<()> {
+    isolated("one_client_does_not_take_all_places", || {
+        let silent = Lossy::start((1, 1))?;
+        let bed = start(&[silent.address])?;
+        let question = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        let connect = |from: &str| -> Result<UdpSocket> {
+            let socket = UdpSocket::bind(from)?;
+            socket.connect(bed.address())?;
+            Ok(socket)
+        };
+        let forwarded = || bed.server.metrics().sum(|counters| &counters.forwarded);
+        let greedy = connect("127.0.0.1:0")?;
+        for _ in 0..600 {
+            greedy.send(&question)?;
+        }
+        wait::until("the places of one client", LIMIT, || {
+            Ok((forwarded() == 512).then_some(()))
+        })?;
+        greedy.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut answer = [0; 512];
+        for _ in 0..88 {
+            greedy.recv(&mut answer)?;
+            ensure!(answer[3] & 0x0f == 2, "{answer:x?}");
+        }
+        connect("127.0.0.9:0")?.send(&question)?;
+        wait::until("the question of another client", LIMIT, || {
+            Ok((forwarded() == 513).then_some(()))
+        })
+    })
+}
+
+/// Starts a resolver that does not know EDNS: it says so without more than a header, and answers other
+/// questions with 192.0.2.7.
+fn start_without_edns(stop: &Arc<AtomicBool>) -> Result<SocketAddr> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let address = socket.local_addr()?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while !stop.load(Ordering::Relaxed) {
+            let Ok((length, client)) = socket.recv_from(&mut buffer) else {
+                continue;
+            };
+            let mut answer = buffer[..length].to_vec();
+            answer[2] |= 0x80;
+            if answer[11] == 0 {
+                answer[7] = 1;
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+            } else {
+                answer.truncate(12);
+                answer[3] = 1;
+                answer[4..].fill(0);
+            }
+            // The server may have ended.
+            let _ = socket.send_to(&answer, client);
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn a_resolver_may_lack_edns() -> Result<()> {
+    isolated("a_resolver_may_lack_edns", || {
+        let stop = Arc::<AtomicBool>::default();
+        let bed = start(&[start_without_edns(&stop)?])?;
+        let answer = bed.dig(&["www.example.org"])?;
+        stop.store(true, Ordering::Relaxed);
+        ensure!(
+            answer.contains("status: NOERROR") && answer.contains(" A 192.0.2.7"),
+            "{answer}"
+        );
+        ensure!(answer.contains("EDNS: version: 0"), "{answer}");
+        Ok(())
+    })
+}
+
+#[test]
+fn names_of_addresses_outside_the_ranges_come_from_upstream() -> Result<()> {
+    isolated(
+        "names_of_addresses_outside_the_ranges_come_from_upstream",
+        || {
+            let stop = Arc::<AtomicBool>::default();
+            let bed = start(&[start_without_edns(&stop)?])?;
+            bed.authority.update(|zones| -> Result<()> {
+                zones.set_ranges(&["9.0.0.0/25".parse()?]);
+                Ok(())
+            })?;
+            for (address, expected) in [
+                ("9.0.0.1", name("web")),
+                ("9.0.0.127", "NXDOMAIN".to_owned()),
+                ("9.0.0.128", "192.0.2.7".to_owned()),
+                ("11.0.0.1", "192.0.2.7".to_owned()),
+            ] {
+                let answer = bed.dig(&["-x", address])?;
+                ensure!(answer.contains(&expected), "{answer}");
+            }
+            // While nothing is known, any address can be one of a container.
+            bed.authority
+                .update(|zones| zones.set_knowledge(Knowledge::Nothing));
+            for address in ["9.0.0.1", "11.0.0.1"] {
+                let answer = bed.dig(&["-x", address])?;
+                ensure!(answer.contains("SERVFAIL"), "{answer}");
+            }
+            let answer = bed.dig(&["www.example.org"])?;
+            ensure!(answer.contains("192.0.2.7"), "{answer}");
+            stop.store(true, Ordering::Relaxed);
             Ok(())
         },
     )

@@ -5,11 +5,14 @@ use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use domain::base::iana::Rtype;
+use domain::base::{MessageBuilder, Name};
 use overlay_dns::server::Config;
 use overlay_dns::server::tcp::Limits;
+use socket2::{Domain, Socket, Type};
 use testbed::wait;
 
-use crate::support::{Bed, LIMIT, config, dig, isolated, name};
+use crate::support::{Bed, LIMIT, ZONE, a, config, dig, isolated, name};
 
 /// Message that asks for the address of `a.`, which is in no zone.
 const QUESTION: [u8; 19] = [0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
@@ -50,6 +53,13 @@ fn containers_of_the_overlays_may_ask() -> Result<()> {
             let answer = bed.dig(&["-b", from, "+notcp", &name("web")])?;
             ensure!(answer.contains(status), "{from}: {answer}");
         }
+        // The reverse zone is wider than the range, outside of which nobody may ask.
+        bed.authority.update(|zones| -> Result<()> {
+            zones.set_ranges(&["9.0.0.128/25".parse()?]);
+            Ok(())
+        })?;
+        let answer = bed.dig(&["-b", "9.0.0.1", "+notcp", &name("web")])?;
+        ensure!(answer.contains("REFUSED"), "{answer}");
         Ok(())
     })
 }
@@ -152,6 +162,7 @@ fn connections_are_limited_and_idle_ones_end() -> Result<()> {
             connections: 8,
             per_client: 4,
             idle: Duration::from_secs(2),
+            ..Limits::default()
         };
         let bed = Bed::start(settings)?;
         let mut open: Vec<TcpStream> = Vec::new();
@@ -181,6 +192,49 @@ fn connections_are_limited_and_idle_ones_end() -> Result<()> {
         wait::until("no connection", LIMIT, || {
             Ok((bed.server.connections() == 0).then_some(()))
         })
+    })
+}
+
+#[test]
+fn a_transfer_ends_in_time() -> Result<()> {
+    isolated("a_transfer_ends_in_time", || {
+        let mut settings = config();
+        settings.transfer = ["127.0.0.1/32".parse()?].into_iter().collect();
+        settings.tcp.idle = Duration::from_secs(60);
+        settings.tcp.transfer = Duration::from_secs(1);
+        let bed = Bed::start(settings)?;
+        let records = (0..100_000).map(|number| {
+            let [.., high, middle, low] = u32::to_be_bytes(number);
+            a(
+                &name(&format!("t-{number}")),
+                &format!("9.{high}.{middle}.{low}"),
+            )
+        });
+        bed.add(records.collect())?;
+        let begin = Instant::now();
+        // It takes the zone byte by byte, with no room for more in the kernel.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4_096)?;
+        socket.connect(&bed.address().into())?;
+        let mut client = TcpStream::from(socket);
+        let mut question = MessageBuilder::new_vec().question();
+        question.push((Name::vec_from_str(ZONE)?, Rtype::AXFR))?;
+        let question = question.finish();
+        client.write_all(&u16::try_from(question.len())?.to_be_bytes())?;
+        client.write_all(&question)?;
+        client.set_read_timeout(Some(LIMIT))?;
+        client.read_exact(&mut [0; 100])?;
+        wait::until("the end of the connection", LIMIT, || {
+            client.read_exact(&mut [0])?;
+            Ok((bed.server.connections() == 0).then_some(()))
+        })?;
+        // Otherwise it would end when a message takes longer than ten seconds.
+        ensure!(
+            begin.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            begin.elapsed()
+        );
+        Ok(())
     })
 }
 

@@ -48,6 +48,7 @@ impl Bed {
             );
             zones.insert(parse_name(apex)?, soa, SystemTime::now());
         }
+        zones.set_ranges(&["9.0.0.0/8".parse()?]);
         zones.set_knowledge(Knowledge::Complete);
         let authority = Arc::new(Authority::new(zones));
         let bed = Bed {

@@ -36,7 +36,8 @@ pub struct Options {
     #[arg(long, value_name = "NAME", env = "MESOS_OVERLAY_DNS_PRIMARY", value_parser = domain)]
     pub primary: Option<DomainName>,
     /// Addresses of the primary name server, if its name is in a domain of its own. Several of them
-    /// with commas, or this option several times.
+    /// with commas, or this option several times. Without it: those of --listen, but not the
+    /// loopback's, nor those that stand for all of the host.
     #[arg(
         long,
         value_name = "ADDRESS",

@@ -12,7 +12,7 @@ use super::counters::Outbox;
 use super::hosts::Hosts;
 use super::leases::Leases;
 use super::ledger::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
-use super::overview::Numbers;
+use super::overview::{LatestOverview, Numbers};
 use super::peers::{Peers, Subscription};
 use super::pushes::UnconfirmedPushes;
 use super::recovery::Recovery;
@@ -46,6 +46,8 @@ pub struct MasterParts<'a> {
     pub dns_domain: &'a str,
     /// The release of this master's module.
     pub release: Option<&'a str>,
+    /// Number of inputs so far that may have changed what the endpoints show.
+    pub changes: u64,
     /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
     pub lease: Option<Duration>,
     /// The effects.
@@ -66,6 +68,8 @@ pub struct Leadership {
     provisional_replaced: Option<Time>,
     /// Agents without a record, in a term that began with a log without agents.
     returning: ReturningAgents,
+    /// The latest overview; `None`: it was not asked for.
+    overview: Option<LatestOverview>,
 }
 
 /// The time at which an answer can be sent.
@@ -100,6 +104,7 @@ impl Leadership {
             provisional_until: BTreeMap::new(),
             provisional_replaced: None,
             returning: ReturningAgents::default(),
+            overview: None,
         };
         if leadership.ledger.agents().len() == 0 {
             leadership.returning = ReturningAgents::of_empty_log(parts.out.now());
@@ -139,7 +144,7 @@ impl Leadership {
         let agents = committed.agents.iter().map(|(ip, agent)| {
             let session = sessions.get(*ip);
             let presence = session
-                .map(|session| session.presence(now))
+                .map(|session| session.presence(|time| now.seconds_since(time)))
                 .unwrap_or_default();
             let state = move |name: &str| session.and_then(|session| session.state(name));
             views::Agent::new(*ip, &agent.json, presence, state)
@@ -150,8 +155,20 @@ impl Leadership {
         views::state(&network, capacity, agents, &problems, parts.release)
     }
 
-    /// Returns the networks with numbers of their agents, as JSON.
-    pub fn overview_json(&self, parts: &MasterParts<'_>) -> Vec<u8> {
+    /// Returns the networks with numbers of their agents.
+    pub fn overview(&mut self, parts: &MasterParts<'_>, request: &Request) -> Response {
+        let (changes, now) = (parts.changes, parts.out.now());
+        let latest = self.overview.take();
+        let latest = latest.filter(|latest| latest.is_valid(changes, now));
+        let latest =
+            latest.unwrap_or_else(|| LatestOverview::new(changes, now, self.overview_json(parts)));
+        let latest = self.overview.insert(latest);
+        let response = Response::json(latest.json.clone(), None);
+        let known = request.headers.if_none_match.as_deref();
+        latest.version.clone().apply(known, response)
+    }
+
+    fn overview_json(&self, parts: &MasterParts<'_>) -> Vec<u8> {
         let numbers = Numbers::count(&self.ledger, parts.sessions);
         let networks = &self.ledger.committed().networks;
         let network = networks.network.to_wire();
@@ -168,37 +185,46 @@ impl Leadership {
         overview.to_json()
     }
 
-    /// Returns the agents that a query selects. Ages are no part of the answer's version.
+    /// Returns the agents that a query selects.
     pub fn agents(
         &self,
         parts: &MasterParts<'_>,
         query: &AgentQuery,
         request: &Request,
-        jsonp: Option<&str>,
     ) -> Response {
-        let sessions = &*parts.sessions;
-        let Selection { shown, matched } = query.select(&self.ledger, sessions);
+        let (now, sessions) = (parts.out.now(), &*parts.sessions);
+        let leases = leases(parts, &self.answers);
+        let Selection { shown, matched } = query.select(&self.ledger, &leases);
         let extent = views::Extent {
             matched,
             offset: query.offset,
             total: self.ledger.committed().agents.len(),
         };
-        let list = |has_ages: bool| {
+        let list = |age: &dyn Fn(Time) -> u64, lease: &dyn Fn(Ipv4Addr) -> Option<u64>| {
             let agents = shown.iter().map(|(ip, agent)| {
                 let session = sessions.get(*ip);
-                let presence = session.map(|session| session.presence(parts.out.now()));
-                let mut presence = presence.unwrap_or_default();
-                if !has_ages {
-                    presence.remove_ages();
-                }
+                let presence = session.map(|session| session.presence(age));
+                let presence = views::Presence {
+                    lease_ends_in_seconds: lease(*ip),
+                    ..presence.unwrap_or_default()
+                };
                 let state = move |name: &str| session.and_then(|session| session.state(name));
                 views::Agent::new(*ip, &agent.json, presence, state)
             });
             views::agent_list(agents, extent)
         };
-        let response = Response::json(list(true), jsonp);
+        let ages = list(&|time| now.seconds_since(time), &|ip| {
+            leases.ends_in(ip).map(seconds_up)
+        });
+        // Ages are no part of the version: the times that they count from are.
+        let times = list(&milliseconds, &|ip| {
+            let rest = leases.ends_in(ip)?;
+            let contact = milliseconds(sessions.last_contact(ip));
+            Some(if rest.is_zero() { 0 } else { contact + 1 })
+        });
+        let response = Response::json(ages, None);
         let known = request.headers.if_none_match.as_deref();
-        Version::of(&list(false)).apply(known, response)
+        Version::of(&times).apply(known, response)
     }
 
     /// Returns what is wrong with the cluster as a whole.
@@ -337,6 +363,15 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
         is_registered.then_some((ip, agent))
     });
     agents.collect()
+}
+
+fn milliseconds(time: Time) -> u64 {
+    u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns a number of seconds that is 0 only for a duration of zero.
+fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// Returns the leases of the agents at present.

@@ -150,6 +150,8 @@ struct AgentHead<'a> {
     ip: Ipv4Addr,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<LastError<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_ends_in_seconds: Option<u64>,
 }
 
 /// The state of an agent, as far as its master knows.
@@ -164,21 +166,14 @@ pub struct Presence<'a> {
     pub host_errors: &'a [String],
     /// The most recent error, even if it has since been resolved.
     pub last_error: Option<LastError<'a>>,
+    /// The seconds until the lease of the agent ends; 0: it has ended. `None` if it does not end,
+    /// or is not asked for.
+    pub lease_ends_in_seconds: Option<u64>,
     /// Authentication of the agent's messages: `key <id>`, `confirmed` or `none`. `None` if it
     /// has not registered with this master.
     pub authentication: Option<String>,
     /// Release of the agent's module, if it says so.
     pub release: Option<&'a str>,
-}
-
-impl Presence<'_> {
-    /// Sets all ages to zero.
-    pub fn remove_ages(&mut self) {
-        self.since_seconds = self.since_seconds.map(|_| 0);
-        if let Some(error) = &mut self.last_error {
-            error.seconds_ago = 0;
-        }
-    }
 }
 
 /// An error of an agent.
@@ -205,6 +200,7 @@ impl<'a, F: Fn(&str) -> Option<&'a State>> Agent<'a, F> {
             host_errors: presence.host_errors,
             ip,
             last_error: presence.last_error,
+            lease_ends_in_seconds: presence.lease_ends_in_seconds,
         };
         Agent {
             head,
