@@ -227,8 +227,12 @@ impl Publisher {
         if batch.is_empty() {
             return;
         }
-        let is_asked = self.authority.zones().knowledge() != Knowledge::Nothing;
-        if is_asked && batch.len() > SMALL {
+        // What a transfer reads is copied before it is changed, which must not let questions wait.
+        let is_slow = {
+            let zones = self.authority.zones();
+            zones.knowledge() != Knowledge::Nothing && (batch.len() > SMALL || zones.is_shared())
+        };
+        if is_slow {
             self.change(|_, zones| {
                 zones.apply(batch, now.calendar);
             });

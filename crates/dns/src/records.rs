@@ -51,6 +51,8 @@ pub struct Rules {
 pub struct Address {
     /// Label of the network; empty: it has no name, or none from which a label can be made.
     pub network: Arc<str>,
+    /// True if the network has a name, from which no label can be made.
+    pub is_unlabelled: bool,
     /// Address.
     pub ip: IpAddr,
 }
@@ -204,6 +206,9 @@ impl Maker<'_, '_> {
             task, framework, ..
         } = *self.instance;
         for address in self.instance.addresses {
+            if address.is_unlabelled {
+                self.made.problem.get_or_insert(Problem::EmptyNetwork);
+            }
             if !address.network.is_empty() {
                 let labels = [task, framework, &address.network, OVERLAY];
                 self.add(&labels, data(address.ip));

@@ -244,6 +244,11 @@ impl Zones {
         self.zones.get(self.index_of(name)?)
     }
 
+    /// Returns true if a clone has records of these zones, which a change copies then.
+    pub fn is_shared(&self) -> bool {
+        self.zones.iter().any(|zone| zone.names.is_shared())
+    }
+
     /// Returns what the zones know about the cluster.
     pub fn knowledge(&self) -> Knowledge {
         self.knowledge

@@ -1,7 +1,7 @@
 //! Follower of the leading master: keeps the zones like the cluster.
 //!
 //! Threads: one reads the master's events, one owns the table and publishes changes, one looks for
-//! the masters and the overlays' ranges, one resolves host names of agents, and one writes the
+//! the masters and the overlays' ranges, some resolve host names of agents, and one writes the
 //! snapshot.
 
 mod masters;
@@ -92,7 +92,7 @@ impl Follower {
         let publisher = Publisher::new(settings.zones.clone(), kept, authority, clock.now());
         let (table, messages) = mpsc::sync_channel(WAITING);
         let (wake, woken) = mpsc::sync_channel(1);
-        let names = names::start(table.clone())?;
+        let names = names::start(&table)?;
         let writer = settings.snapshot.as_deref();
         let writer = writer
             .map(|path| writer::start(path, Arc::clone(&status)))

@@ -96,6 +96,9 @@ struct TaskLine {
     framework: String,
     /// Hostname of the agent.
     agent: String,
+    /// Reason why it has no names, or not all, as a phrase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 /// Asks the server.
@@ -150,6 +153,7 @@ impl DnsLookup {
             name: plain(&task.name),
             framework: plain(&task.framework),
             agent: plain(&task.agent),
+            problem: task.problem.as_deref().map(plain),
         };
         DnsLookup {
             query: plain(&found.wanted),
@@ -231,6 +235,9 @@ impl Report for DnsLookup {
                 "  task {} ({}) of framework {} on agent {}",
                 task.name, task.id, task.framework, task.agent
             ))?;
+            if let Some(problem) = &task.problem {
+                page.line(format!("    without some names: {problem}"))?;
+            }
         }
         rest(page, self.tasks.len(), "task")
     }

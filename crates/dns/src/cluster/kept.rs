@@ -172,7 +172,12 @@ impl Cluster {
         let mut addresses = Vec::new();
         for (network, ip) in &kept.addresses {
             let network = intern(network)?;
-            addresses.push(Address { network, ip: *ip });
+            addresses.push(Address {
+                network,
+                // A master tells it again.
+                is_unlabelled: false,
+                ip: *ip,
+            });
         }
         let mut discovery = Vec::new();
         for (service, protocol, number, is_hosts) in &kept.ports {

@@ -67,6 +67,7 @@ impl Cluster {
                 .and_then(|agent| agent.hostname.as_deref())
                 .unwrap_or_default()
                 .to_owned(),
+            problem: self.made(task).problem.map(|problem| problem.to_string()),
         }
     }
 }

@@ -122,12 +122,17 @@ fn addresses(networks: &List<NetworkInfo>, labels: &mut Labels) -> Box<[Address]
     let mut addresses: Vec<Address> = Vec::new();
     for network in &networks.0 {
         let label = labels.intern(&label(&network.name));
+        let is_unlabelled = label.is_empty() && !network.name.is_empty();
         for address in &network.ip_addresses.0 {
             if let Some(ip) = parse_ip(&address.ip_address)
                 && addresses.len() < MAX_ADDRESSES
             {
                 let network = Arc::clone(&label);
-                addresses.push(Address { network, ip });
+                addresses.push(Address {
+                    network,
+                    is_unlabelled,
+                    ip,
+                });
             }
         }
     }

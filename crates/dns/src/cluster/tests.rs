@@ -346,6 +346,63 @@ fn a_task_without_a_name_is_left_out_and_said() {
     );
 }
 
+#[test]
+fn a_network_without_a_label_is_left_out_and_said() {
+    let mut bed = running();
+    let mut status = status("a", Some(1), None);
+    status["container_status"]["network_infos"][0]["name"] = "__".into();
+    bed.event(&updated("TASK_RUNNING", &status));
+    assert_eq!(bed.ips("a.fw.containerip.d"), [1], "its other names");
+    let problems = |bed: &Bed| -> Vec<Problem> {
+        let left_out = bed.cluster.left_out();
+        left_out.map(|left_out| left_out.problem).collect()
+    };
+    assert_eq!(problems(&bed), [Problem::EmptyNetwork]);
+    let found = bed
+        .cluster
+        .search(&Wanted::Address("9.0.0.1".parse().unwrap()));
+    let problem = Problem::EmptyNetwork.to_string();
+    assert_eq!((found.len(), &found[0].problem), (1, &Some(problem)));
+    // A network without any name is no problem: that of the host has none.
+    let infos = &mut status["container_status"]["network_infos"];
+    infos[0].as_object_mut().unwrap().remove("name");
+    bed.event(&updated("TASK_RUNNING", &status));
+    assert_eq!(problems(&bed), []);
+    assert_eq!(bed.cluster.counts().left_out, 0);
+}
+
+#[test]
+fn tasks_are_found_by_name_and_address() {
+    let mut bed = running();
+    let mut with_port = task("c", "TASK_RUNNING", "s1", &[status("c", Some(3), None)]);
+    with_port["discovery"] =
+        json!({ "name": "web", "ports": { "ports": [{ "number": 80, "name": "http" }] } });
+    bed.event(&added(&with_port));
+    let ids = |wanted| {
+        let found = bed.cluster.search(&wanted);
+        let mut ids: Vec<String> = found.into_iter().map(|task| task.id).collect();
+        ids.sort();
+        ids
+    };
+    let by_name = |name: &str| ids(Wanted::Name(parse_name(name).unwrap()));
+    assert_eq!(by_name("web.fw.containerip.d"), ["c"]);
+    assert_eq!(by_name("_http._tcp.web.fw.autoip.d"), ["c"]);
+    assert_eq!(by_name("9-0-0-3.web.fw.containerip.d"), ["c"]);
+    assert_eq!(by_name("3.0.0.9.in-addr.arpa"), ["c"]);
+    assert_eq!(by_name("a.fw.dcos.overlay.d"), ["a"]);
+    for none in [
+        "web.fw.d",
+        "x.fw.containerip.d",
+        "fw.web.containerip.d",
+        "4.0.0.9.in-addr.arpa",
+    ] {
+        assert_eq!(by_name(none), [""; 0], "{none}");
+    }
+    let by_ip = |ip: &str| ids(Wanted::Address(ip.parse().unwrap()));
+    assert_eq!(by_ip("9.0.0.3"), ["c"]);
+    assert_eq!(by_ip("10.0.0.1"), ["a", "c"], "the agent's address");
+}
+
 /// A new master knows of its agents, but not what runs on them, until they are back.
 #[test]
 fn nothing_is_forgotten_before_recovered_agents_are_back() {

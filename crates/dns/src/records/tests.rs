@@ -16,6 +16,7 @@ fn rules(domains: &[&str]) -> Rules {
 fn addresses(texts: &[(&str, &str)]) -> Vec<Address> {
     let address = |(network, ip): &(&str, &str)| Address {
         network: Arc::from(*network),
+        is_unlabelled: false,
         ip: ip.parse().unwrap(),
     };
     texts.iter().map(address).collect()

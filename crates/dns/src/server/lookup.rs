@@ -59,6 +59,9 @@ pub struct Task {
     pub framework: String,
     /// Hostname of the agent.
     pub agent: String,
+    /// Reason why it has no names, or not all, as a phrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What is known about a name or an address.

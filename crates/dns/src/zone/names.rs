@@ -86,6 +86,14 @@ impl Names {
         self.records
     }
 
+    /// Returns true if a clone has the same names.
+    pub fn is_shared(&self) -> bool {
+        let is_shared = |part: &Arc<HashMap<_, _>>| Arc::strong_count(part) > 1;
+        // Parts without names share one map from the beginning.
+        let mut used = self.parts.iter().filter(|part| !part.is_empty());
+        used.any(is_shared)
+    }
+
     /// Returns what is at a name in wire form and in lower case.
     pub fn find(&self, name: &[u8]) -> Lookup<'_> {
         match self.parts[part_of(name)].get(name) {

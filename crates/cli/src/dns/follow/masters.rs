@@ -35,8 +35,15 @@ pub fn run(
         let Shown {
             leader, leader_ip, ..
         } = status.shown();
-        let found = candidates::find(connection, &ThisHost::look());
-        let masters = found.map(|place| place.masters).unwrap_or_default();
+        let (masters, is_zookeeper) = find(connection);
+        if is_zookeeper && let (Some(first), Some(old)) = (masters.first(), &leader) {
+            let is_other = is_other(first, old, leader_ip);
+            status.change(|shown| {
+                if shown.leader.as_ref() == Some(old) {
+                    shown.replaced_by = is_other.then(|| first.clone());
+                }
+            });
+        }
         let ips = masters.iter().filter_map(|master| ip_of(master));
         let ips: Vec<IpAddr> = ips.filter(|ip| is_public(*ip, leader_ip)).collect();
         // While ZooKeeper does not answer, the masters are those that were known.
@@ -56,6 +63,25 @@ pub fn run(
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Returns the masters that can be found, and true if it is ZooKeeper that names them.
+fn find(connection: &ConnectionOptions) -> (Vec<String>, bool) {
+    let Ok(place) = candidates::named(connection, &ThisHost::look()) else {
+        return (Vec::new(), false);
+    };
+    let found = place.resolve(connection);
+    let masters = found.map(|place| place.masters).unwrap_or_default();
+    (masters, place.is_zookeeper())
+}
+
+/// Returns true if one master (`host:port`) is another one than the leader that is followed, whose
+/// address is known.
+fn is_other(master: &str, leader: &str, leader_ip: Option<IpAddr>) -> bool {
+    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let ip = ip_of(master);
+    let is_known = ip.is_some() && leader_ip.is_some();
+    is_known && master != leader && (ip, port(master)) != (leader_ip, port(leader))
 }
 
 /// Questions for the overlays.
@@ -179,6 +205,20 @@ mod tests {
             ("fd00::1", None, true),
         ] {
             assert_eq!(is_public(ip(master), leader.map(ip)), expected, "{master}");
+        }
+    }
+
+    #[test]
+    fn one_master_can_have_two_names() {
+        let ip = Some(IpAddr::from([10, 0, 0, 1]));
+        for (master, leader, leader_ip, expected) in [
+            ("10.0.0.1:5050", "10.0.0.1:5050", ip, false),
+            ("10.0.0.1:5050", "master-1:5050", ip, false),
+            ("10.0.0.1:5051", "master-1:5050", ip, true),
+            ("10.0.0.2:5050", "10.0.0.1:5050", ip, true),
+            ("10.0.0.2:5050", "master-1:5050", None, false),
+        ] {
+            assert_eq!(is_other(master, leader, leader_ip), expected, "{master}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use overlay_dns::cluster::{Counts, LeftOut};
+use overlay_dns::cluster::Counts;
 use parking_lot::Mutex;
 
 /// State of the follower.
@@ -25,12 +25,12 @@ pub struct Shown {
     pub leader: Option<String>,
     /// Address of this master for others, as far as it is known.
     pub leader_ip: Option<IpAddr>,
+    /// Another one that leads by what ZooKeeper says, `host:port`.
+    pub replaced_by: Option<String>,
     /// Reason why none does, a sentence.
     pub error: Option<String>,
     /// Numbers of entries of the table, at most a second old.
     pub counts: Counts,
-    /// Running tasks without names, or not all.
-    pub left_out: Vec<LeftOut>,
     /// Time of the last snapshot that was written.
     pub snapshot: Option<SystemTime>,
     /// Reason why the snapshot could not be read or written.

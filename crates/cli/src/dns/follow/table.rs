@@ -16,6 +16,8 @@ use super::{Clock, Message, Status};
 const SHOWING: Duration = Duration::from_secs(1);
 /// Interval at which host names are looked up again.
 const NAMES: Duration = Duration::from_secs(60);
+/// Number of tasks without names that are logged in one round.
+const MAX_TOLD: usize = 10;
 /// Interval of snapshots while names change.
 const KEEPING: Duration = Duration::from_secs(60);
 /// Interval of snapshots while they do not.
@@ -30,6 +32,8 @@ pub struct Table {
     status: Arc<Status>,
     leader: Option<IpAddr>,
     masters: Vec<IpAddr>,
+    /// Tasks without names that the log names.
+    told: HashSet<String>,
     /// Host names that were asked for.
     asked: HashSet<String>,
     next_shown: Duration,
@@ -58,6 +62,7 @@ impl Table {
             status,
             leader,
             masters,
+            told: HashSet::new(),
             asked: HashSet::new(),
             next_shown: Duration::ZERO,
             next_names: NAMES,
@@ -134,18 +139,44 @@ impl Table {
             self.next_names = now.clock + NAMES;
             self.asked.clear();
         }
-        for name in self.publisher.cluster().hostnames(again) {
-            if self.asked.insert(name.clone()) {
-                self.names.ask(name);
+        self.ask_names(again);
+        self.tell_left_out();
+        let counts = self.publisher.cluster().counts();
+        self.status.change(|shown| shown.counts = counts);
+        self.keep();
+    }
+
+    /// Has host names of agents looked up; with `again`, also those that have been.
+    fn ask_names(&mut self, again: bool) {
+        let new = self.publisher.cluster().hostnames(false);
+        for name in &new {
+            if !self.asked.contains(name) && self.names.ask(name, true) {
+                self.asked.insert(name.clone());
             }
         }
-        let counts = self.publisher.cluster().counts();
-        let left_out = self.publisher.cluster().left_out().cloned().collect();
-        self.status.change(|shown| {
-            shown.counts = counts;
-            shown.left_out = left_out;
-        });
-        self.keep();
+        if again {
+            for name in self.publisher.cluster().hostnames(true).difference(&new) {
+                self.names.ask(name, false);
+            }
+        }
+    }
+
+    /// Logs tasks without names, each once, and some at a time.
+    fn tell_left_out(&mut self) {
+        let mut present = HashSet::new();
+        let mut told = 0;
+        for left_out in self.publisher.cluster().left_out() {
+            let task = &left_out.task;
+            if !self.told.contains(task) {
+                if told == MAX_TOLD {
+                    continue;
+                }
+                told += 1;
+                log::warn!("task {task} has no name, or not all: {}", left_out.problem);
+            }
+            present.insert(task.clone());
+        }
+        self.told = present;
     }
 
     /// Writes a snapshot if one is due.
