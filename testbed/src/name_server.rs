@@ -22,7 +22,7 @@ pub struct Key {
     pub secret: String,
 }
 
-/// Where the records of a zone come from.
+/// Source of the records of a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The text of a zone file.

@@ -36,12 +36,12 @@ struct Target {
     fault: Option<Fault>,
 }
 
-/// What the relay does instead of passing requests on whose path contains a text.
+/// Treatment of requests whose path contains a text, instead of passing them on.
 #[derive(Clone, Copy)]
 pub enum Fault {
-    /// It answers with this status.
+    /// Answer with this status.
     Status(&'static str, u16),
-    /// It answers nothing.
+    /// No answer.
     Silence(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! What the views show is what the endpoints answer, and it follows the cluster.
+//! Views: they show the answers of the endpoints, and follow the cluster.
 
 use std::time::{Duration, Instant};
 
@@ -210,7 +210,7 @@ fn an_agent_that_is_killed_is_shown_at_once() {
     shown.browser.assert_quiet();
 }
 
-/// What cannot be read is not shown as something else.
+/// Data that cannot be read is not shown as something else.
 fn faults(shown: &Shown) {
     let (first, second) = (shown.cluster.agents[0].ip(), shown.cluster.agents[1].ip());
     shown

@@ -98,7 +98,7 @@ fn pin(cpu: usize) -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// What dnsperf reports.
+/// Report of dnsperf.
 struct Perf {
     completed: u64,
     lost: u64,

@@ -76,7 +76,7 @@ pub struct Publisher {
     overlays: Vec<IpNet>,
     /// Time at which collected changes are published.
     due: Option<Duration>,
-    /// When masters were heard, and what was missed meanwhile.
+    /// Times when masters were heard, and the time missed meanwhile.
     contact: Contact,
     /// Serials that secondaries can have of an earlier process.
     serials: Vec<(DomainName, Serial)>,

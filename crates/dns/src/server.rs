@@ -55,9 +55,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Threads that answer on each address over UDP.
     pub threads: usize,
-    /// Who may ask.
+    /// Ranges of the clients that may ask.
     pub allowed: Ranges,
-    /// Who may have whole zones.
+    /// Ranges of the clients that may have whole zones.
     pub transfer: Ranges,
     /// Keys with which one may have whole zones.
     pub keys: Keys,
@@ -73,7 +73,7 @@ pub struct Config {
     pub notify: Vec<SocketAddr>,
     /// Address of metrics and health, over HTTP.
     pub http: Option<SocketAddr>,
-    /// What is known about the cluster beside the zones.
+    /// Facts about the cluster beside the zones.
     pub facts: Option<Arc<dyn Facts>>,
     /// Called when a part of the server has ended with a panic, which is an error of this program, and
     /// cannot go on. Its argument says what does not work any more.

@@ -121,7 +121,7 @@ impl Soa {
     }
 }
 
-/// What a zone has at a name.
+/// Result of looking for a name in a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
     /// The name exists. No records: a name between others, or of the zone itself.
@@ -165,18 +165,18 @@ impl Batch {
     }
 }
 
-/// What the zones know about the cluster.
+/// Knowledge of the zones about the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Knowledge {
-    /// Nothing: no answer can be given (SERVFAIL), and no transfer.
+    /// No knowledge: no answer can be given (SERVFAIL), and no transfer.
     #[default]
     Nothing,
     /// A part: records are right, but a name or record that is absent may exist (SERVFAIL instead of
     /// NXDOMAIN and NODATA). No transfer.
     Partial,
-    /// Everything, as it is now.
+    /// All records, as they are now.
     Complete,
-    /// Everything, as it was at this time. Since then no master is heard.
+    /// All records, as they were at this time. Since then no master is heard.
     Since(SystemTime),
 }
 

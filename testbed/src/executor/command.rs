@@ -28,7 +28,7 @@ pub struct Started {
     pub stop: Stop,
     /// Members of every status of the running task.
     pub members: Value,
-    /// Where health checks are made.
+    /// Place where health checks are made.
     pub place: Place,
 }
 

@@ -13,7 +13,7 @@ use crate::netns::{self, Netns};
 /// Runs a `CommandInfo` where the task is, within a time.
 pub type Run = Box<dyn Fn(&Value, Duration) -> Result<()> + Send>;
 
-/// Where checks are made: beside the task.
+/// Place where checks are made: beside the task.
 pub struct Place {
     /// Network namespace of the task; `None`: that of the executor.
     pub netns: Option<Netns>,

@@ -43,7 +43,7 @@ const JSON: [(&str, &str); 2] = [
     ("Accept", "application/json"),
 ];
 
-/// What the agent asks of an executor.
+/// Request of the agent to an executor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The executor is subscribed; its container's id (`ContainerID`).

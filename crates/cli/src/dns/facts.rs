@@ -1,4 +1,4 @@
-//! What the follower knows, for metrics and lookups of the server.
+//! Facts that the follower knows, for metrics and lookups of the server.
 
 use std::net::IpAddr;
 use std::sync::mpsc::{self, SyncSender};
@@ -23,7 +23,7 @@ pub struct Source {
     pub table: SyncSender<Message>,
 }
 
-/// What the follower knows, from its start on.
+/// Facts that the follower knows, from its start on.
 #[derive(Debug, Default)]
 pub struct FollowerFacts(OnceLock<Source>);
 

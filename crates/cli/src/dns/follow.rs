@@ -41,7 +41,7 @@ const WAITING: usize = 1024;
 /// Settings of the follower.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the masters are.
+    /// Addresses of the masters, or where they are found.
     pub connection: ConnectionOptions,
     /// Zones.
     pub zones: publisher::Settings,

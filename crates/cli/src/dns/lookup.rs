@@ -50,7 +50,7 @@ pub struct Options {
     pub(super) output: OutputOptions,
 }
 
-/// What the name server knows about a name or an address.
+/// Knowledge of the name server about a name or an address.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DnsLookup {
     /// Name or address that was asked for.
@@ -61,7 +61,7 @@ pub struct DnsLookup {
     /// Serial of the zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     serial: Option<u32>,
-    /// What the server knows about the cluster: `nothing`, `partial`, `complete`, or `old`, which is
+    /// State of the server's knowledge: `nothing`, `partial`, `complete`, or `old`, which is
     /// everything as it was when a master was heard for the last time.
     knowledge: &'static str,
     /// True if the name exists, or an address has names.

@@ -150,7 +150,7 @@ struct HttpAddress(Option<SocketAddr>);
 enum Upstream {
     /// Address.
     Resolver(SocketAddr),
-    /// Those of this host.
+    /// Servers of this host.
     OfHost,
 }
 

@@ -1,10 +1,10 @@
-//! What the README says of the examples.
+//! Tables of the examples' README.
 
 use std::fs;
 
 use crate::bed::example;
 
-/// Where a task has an address.
+/// Place where a task has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// An overlay.

@@ -44,7 +44,7 @@ pub struct AgentQuery {
     pub offset: usize,
 }
 
-/// What is searched for.
+/// Text or address that is searched for.
 #[derive(Debug)]
 enum Search {
     /// An address of an agent, of its VTEP or in its subnets; or a range that overlaps them.

@@ -7,8 +7,8 @@ use crate::{Request, Response};
 /// Path of the page.
 const PATH: &str = "/overlay-master/ui";
 
-/// What the page may load: files and answers of its own server. Names of tasks and agents come
-/// from strangers, and this keeps a mistake in showing them from becoming a script.
+/// Sources that the page may load from: files and answers of its own server. Names of tasks and
+/// agents come from strangers, and this keeps a mistake in showing them from becoming a script.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; \
                       object-src 'none'";
 

@@ -12,7 +12,7 @@ use crate::zone::DomainName;
 /// Limit of tasks that are found.
 const MAX_FOUND: usize = 1_000;
 
-/// What is looked for.
+/// Name or address that is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Owner of a record.

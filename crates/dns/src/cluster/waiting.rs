@@ -33,10 +33,10 @@ enum Phase {
     After,
 }
 
-/// What is due.
+/// Action that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing: there is nothing to wait for, or no master is connected.
+    /// No action: there is nothing to wait for, or no master is connected.
     Nothing,
     /// The next look at this time.
     At(Duration),

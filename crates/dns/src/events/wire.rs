@@ -13,7 +13,7 @@ pub const MAX_LIST: usize = 1024;
 /// An id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 pub struct Id {
-    /// Its text.
+    /// Text of the value.
     #[serde(default)]
     pub value: Text,
 }
@@ -72,12 +72,12 @@ pub struct Task {
 /// State of a task, as far as names depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// It runs.
+    /// Running.
     Running,
-    /// It may run later, or again.
+    /// Not running, but it may run later, or again.
     #[default]
     Waiting,
-    /// It will never run again.
+    /// Ended: it will never run again.
     Ended,
 }
 
@@ -189,11 +189,11 @@ pub struct DiscoveryPort {
 pub struct Container {
     /// Networks that were asked for.
     pub network_infos: List<NetworkInfo>,
-    /// What only Docker's containers have.
+    /// Part that only Docker's containers have.
     pub docker: Option<Docker>,
 }
 
-/// What only Docker's containers have.
+/// Part that only Docker's containers have.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub struct Docker {

@@ -32,7 +32,7 @@ const OPT_ROOM: usize = 11 + (4 + 8 + 16) + (4 + 2) + (4 + 2);
 /// (RFC 9018, section 4.3).
 const COOKIE_AGE: (u32, u32) = (3600, 300);
 
-/// How a request came.
+/// Transport of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// UDP.
@@ -41,7 +41,7 @@ pub enum Transport {
     Tcp(Duration),
 }
 
-/// Who asks, and how.
+/// Client of a request: its address and transport.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// Address.
@@ -67,7 +67,7 @@ pub struct Responder<'a> {
     pub signer: RefCell<Option<Signer>>,
 }
 
-/// What the zones say about a question.
+/// Result of looking for a question's name in the zones.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
     /// Not a name of any zone.
@@ -304,13 +304,13 @@ impl Responder<'_> {
     }
 }
 
-/// How many of the records that belong into an answer are in it.
+/// Share of the records that belong into an answer and are in it.
 enum Pushed {
-    /// There are none.
+    /// None: no records belong into it.
     Nothing(AnswerBuilder<Target>),
     /// All.
     All(AnswerBuilder<Target>),
-    /// Those that fitted.
+    /// Records that fitted.
     Some(AnswerBuilder<Target>),
 }
 

@@ -1,4 +1,4 @@
-//! What is done with a request: access, limits, the zones, upstream resolvers, transfers.
+//! Steps of a request: access, limits, the zones, upstream resolvers, transfers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -35,9 +35,9 @@ pub type Signer = ServerTransaction<Key>;
 pub struct Engine {
     /// Zones.
     pub authority: Arc<Authority>,
-    /// Who may ask.
+    /// Ranges of the clients that may ask.
     pub allowed: Ranges,
-    /// Who may have whole zones.
+    /// Ranges of the clients that may have whole zones.
     pub transfer: Ranges,
     /// Keys with which one may have whole zones.
     pub keys: Keys,
@@ -55,12 +55,12 @@ pub struct Engine {
     pub stop: AtomicBool,
 }
 
-/// What is to be done after a request was examined.
+/// Next step after a request was examined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The answer is to be sent.
     Send,
-    /// Nothing is sent.
+    /// No answer is sent.
     Nothing,
     /// Upstream resolvers are to be asked.
     Forward,

@@ -38,7 +38,7 @@ const ASIDE: Duration = Duration::from_secs(10);
 /// Questions that wait for resolvers at once.
 const MAX_WAITING: usize = 2_048;
 
-/// Those of one address (IPv6: of one /64).
+/// Places of one address (IPv6: of one /64).
 const MAX_WAITING_OF_CLIENT: usize = 512;
 
 /// Largest UDP message that resolvers may send, in bytes.

@@ -36,14 +36,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Time that a lookup waits for others: one is made at once.
 const SEARCH_TIME: Duration = Duration::from_secs(10);
 
-/// What the answers are made of.
+/// Sources of the answers.
 #[derive(Debug)]
 pub struct Context {
     /// Zones and counters.
     pub engine: Arc<Engine>,
     /// TCP connections.
     pub connections: Arc<Connections>,
-    /// What is known about the cluster beside the zones.
+    /// Facts about the cluster beside the zones.
     pub facts: Option<Arc<dyn Facts>>,
     /// Held by the lookup that is made.
     pub search: Mutex<()>,

@@ -22,7 +22,7 @@ const MAX_KEYS: usize = 1_000;
 pub struct KeyError {
     /// Number of the line, from 1 on.
     line: usize,
-    /// What is wrong with it.
+    /// Fault of the line.
     error: String,
 }
 

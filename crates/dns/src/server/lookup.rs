@@ -1,4 +1,4 @@
-//! What is known about a name or an address: records, and the tasks that they are for.
+//! Knowledge about a name or an address: records, and the tasks that they are for.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::zone::{Data, DomainName, Knowledge, Lookup, Zone, Zones};
 /// Names of one address that are listed.
 const MAX_NAMES: usize = 1_000;
 
-/// What is known about the cluster beside the zones.
+/// Facts about the cluster beside the zones.
 pub trait Facts: fmt::Debug + Send + Sync {
     /// Returns numbers for the metrics.
     fn gauges(&self) -> Gauges;
@@ -64,7 +64,7 @@ pub struct Task {
     pub problem: Option<String>,
 }
 
-/// What is known about a name or an address.
+/// Knowledge about a name or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Name or address that was asked for.
@@ -73,7 +73,7 @@ pub struct Found {
     pub zone: Option<String>,
     /// Serial of the zone.
     pub serial: Option<u32>,
-    /// What the server knows about the cluster: nothing, partial, complete, or since.
+    /// Knowledge of the server about the cluster: nothing, partial, complete, or since.
     pub knowledge: State,
     /// The name exists.
     pub exists: bool,
@@ -83,17 +83,17 @@ pub struct Found {
     pub tasks: Vec<Task>,
 }
 
-/// What the server knows about the cluster.
+/// Knowledge of the server about the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Nothing.
+    /// No knowledge.
     Nothing,
     /// A part.
     Partial,
-    /// Everything, as it is now.
+    /// All names, as they are now.
     Complete,
-    /// Everything, as it was when a master was heard for the last time.
+    /// All names, as they were when a master was heard for the last time.
     Old,
 }
 

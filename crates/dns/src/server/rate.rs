@@ -15,7 +15,7 @@ const COUNTERS: usize = 65_536;
 /// address is forged can still ask over TCP.
 const SLIP: u32 = 2;
 
-/// What is to be done with a question.
+/// Decision about a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Answer it.

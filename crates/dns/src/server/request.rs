@@ -23,7 +23,7 @@ pub struct Request<'a> {
     pub is_signed: bool,
 }
 
-/// What the OPT record of a request says.
+/// Content of the OPT record of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Edns {
     /// Largest UDP message that the client takes, in bytes.
@@ -36,10 +36,10 @@ pub struct Edns {
     pub keepalive: bool,
 }
 
-/// Why a message is not answered from the zones.
+/// Reason why a message is not answered from the zones.
 #[derive(Debug)]
 pub enum Rejection {
-    /// Nothing is sent: the message is not a request, or has no whole header.
+    /// No answer is sent: the message is not a request, or has no whole header.
     Silence,
     /// An error is sent.
     Error {

@@ -86,7 +86,7 @@ impl Head {
     }
 }
 
-/// What is sent, of one moment. The zones go on changing meanwhile.
+/// Records that are sent, of one moment. The zones go on changing meanwhile.
 enum Content {
     /// All records, which are shared with the zones.
     Zone(Zone),

@@ -41,7 +41,7 @@ pub struct Listener {
     is_wildcard: bool,
 }
 
-/// Where an answer goes, and from which address.
+/// Destination of an answer, and the address that it is sent from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Client.

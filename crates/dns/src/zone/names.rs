@@ -43,7 +43,7 @@ pub struct Names {
     records: usize,
 }
 
-/// What is at a name.
+/// Content of a name.
 #[derive(Clone, Debug, Default)]
 struct Entry {
     /// Number of existing names that have one label more.

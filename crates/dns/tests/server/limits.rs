@@ -1,4 +1,4 @@
-//! Who may ask, how much, and over how many connections.
+//! Limits: clients that may ask, rates, numbers of connections.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};

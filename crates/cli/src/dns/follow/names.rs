@@ -19,9 +19,9 @@ const THREADS: usize = 4;
 /// Host names to be looked up.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Those without an address yet, which come first.
+    /// Names without an address yet, which come first.
     new: VecDeque<String>,
-    /// Those that may have another address by now.
+    /// Names that may have another address by now.
     known: VecDeque<String>,
     /// All of both.
     waiting: HashSet<String>,

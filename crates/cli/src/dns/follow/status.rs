@@ -1,4 +1,4 @@
-//! What the follower does, for the health endpoint and metrics.
+//! Status of the follower, for the health endpoint and metrics.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ pub struct Status {
     failures: AtomicU64,
 }
 
-/// What can be read of the follower.
+/// Status of the follower.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
     /// Master whose events arrive, `host:port`.

@@ -36,7 +36,7 @@ pub struct Overview<'a> {
 pub struct AgentNumbers {
     /// The connected ones.
     pub connected: usize,
-    /// Those that report an error.
+    /// Agents that report an error.
     pub failing: usize,
     /// All.
     pub total: usize,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What happens to a cluster.
+/// Event of a cluster.
 #[derive(Clone, Debug)]
 enum Step {
     Framework(u8, bool),
