@@ -48,6 +48,7 @@ fn the_module_needs_nothing_above_the_floor() {
         [
             "libgcc_s.so.1",
             "libpthread.so.0",
+            "libm.so.6",
             "libdl.so.2",
             "libc.so.6",
             "ld-linux-x86-64.so.2",
@@ -68,6 +69,7 @@ fn the_program_needs_nothing_above_the_floor() {
         [
             "libgcc_s.so.1",
             "libpthread.so.0",
+            "libm.so.6",
             "libdl.so.2",
             "libc.so.6",
             "ld-linux-x86-64.so.2"
