@@ -23,6 +23,8 @@ use crate::zone::{DomainName, Zones, parse_name};
 const VERSION: u32 = 1;
 /// Size limit of the file, in bytes. 100,000 tasks have some 25 MB.
 pub const MAX_FILE: u64 = 1 << 30;
+/// Longest reason why a line is not understood, in characters.
+const MAX_REASON: usize = 300;
 /// Permissions of the file.
 const MODE: u32 = 0o600;
 
@@ -238,8 +240,12 @@ fn checked(content: &[u8]) -> Result<&[u8], String> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(line: &'a [u8], number: u64) -> Result<T, String> {
-    serde_json::from_slice(line)
-        .map_err(|error| format!("line {number} is not understood: {error}"))
+    serde_json::from_slice(line).map_err(|error| {
+        // The reason quotes the line.
+        let reason = error.to_string();
+        let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+        format!("line {number} is not understood: {reason:.MAX_REASON$}")
+    })
 }
 
 /// Lines of JSON.

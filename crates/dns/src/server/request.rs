@@ -133,9 +133,10 @@ fn unanswerable(rtype: Rtype, class: Class) -> Option<OptRcode> {
 
 impl Edns {
     /// Reads the OPT record of a message, and whether its last record is a signature. A message has at
-    /// most one of each.
+    /// most one of each. An error is returned too where records before them cannot be read.
     fn of(message: &Message<[u8]>) -> Result<(Option<Self>, bool), Rejection> {
-        if message.header_counts().arcount() == 0 {
+        let counts = message.header_counts();
+        if (counts.ancount(), counts.nscount(), counts.arcount()) == (0, 0, 0) {
             return Ok((None, false));
         }
         let bad = |edns| Rejection::Error {

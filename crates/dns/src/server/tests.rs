@@ -185,6 +185,14 @@ fn wrong_signatures_are_limited_as_questions_are() {
 }
 
 #[test]
+fn records_that_cannot_be_read_are_an_error() {
+    let (engine, _) = engine(&[]);
+    // A question for `a. A`. Of the two answers that the header counts there are none.
+    let message = *b"\0\x01\0\0\0\x01\0\x02\0\0\0\0\x01a\0\0\x01\0\x01";
+    assert_eq!(code(&engine, &message, [127, 0, 0, 1]), Some(1));
+}
+
+#[test]
 fn own_names_are_a_failure_before_they_are_known() {
     let settings = publisher::Settings {
         domains: vec![parse_name(APEX).unwrap()],

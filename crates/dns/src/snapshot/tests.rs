@@ -89,6 +89,18 @@ fn files_are_written_whole_and_read_again() {
 }
 
 #[test]
+fn a_reason_is_one_line() {
+    let head = r#"{"mesos_overlay_dns":1,"time_ms":1,"ranges":[]}"#;
+    let lines = format!("{head}\n{{\"a\\n\\u0001{}\":0}}\n", "b".repeat(1000));
+    let end = crc32fast::hash(lines.as_bytes());
+    let content = format!("{lines}{{\"lines\":2,\"crc32\":{end}}}\n");
+    let error = decode(content.as_bytes(), &rules()).err().unwrap();
+    assert!(error.starts_with("line 2 is not understood: "), "{error}");
+    assert!(!error.contains(char::is_control), "{error}");
+    assert!(error.len() < 400, "{error}");
+}
+
+#[test]
 fn another_file_is_refused_with_a_sentence() {
     let with = |lines: &[&str]| {
         let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
