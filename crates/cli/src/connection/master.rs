@@ -88,7 +88,7 @@ impl Master {
                         .leader
                         .clone()
                         .filter(|leader| !asked.contains(leader));
-                    // It becomes a part of a URL, to which the login goes.
+                    // The address becomes a part of a URL, to which the login goes.
                     let is_address = |leader: &String| leader.parse::<SocketAddr>().is_ok();
                     if let Some(leader) = leader.filter(is_address) {
                         leaders.push(leader.clone());

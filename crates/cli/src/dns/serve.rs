@@ -69,7 +69,7 @@ fn serve(options: &Options, mut names: follow::Settings, ends: &SigSet) -> Resul
     let signal = ends.wait();
     log::info!("ending: {}", signal.map_or("no signal", Signal::as_str));
     drop(server);
-    // It writes the last known names.
+    // The end of the follower writes the last known names.
     drop(follower);
     Ok(())
 }

@@ -164,7 +164,7 @@ fn tasks_end_as_their_command_does() {
         assert_eq!(end.state, state, "{cmd}: {end:?}");
         assert!(end.message.contains(message), "{cmd}: {end:?}");
     }
-    // One that ignores SIGTERM ends after its grace period.
+    // A task that ignores SIGTERM ends after its grace period.
     let app = json!({
         "id": "/stubborn", "cmd": "trap '' TERM; while :; do sleep 0.1; done", "cpus": 0.1, "mem": 32,
         "networks": [{ "mode": "container", "name": "dcos" }], "taskKillGracePeriodSeconds": 2,

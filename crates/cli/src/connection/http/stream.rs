@@ -27,7 +27,7 @@ impl Http {
     /// Subscribes to the events of a master (`host:port`).
     ///
     /// # Errors
-    /// It does not answer in time, wants a login, or leads no more than another one that it knows.
+    /// Silence until the time limit, a login that is wanted, or a standby that names no other leader.
     pub fn subscribe(&self, server: &str) -> Result<Subscription, AskError> {
         let malformed =
             |error: &dyn Display| AskError::Malformed(format!("{server}{API}: {error}"));
@@ -88,7 +88,7 @@ fn location(headers: &HeaderMap) -> Option<String> {
     let url = headers.get("Location")?.to_str().ok()?;
     let (_, rest) = url.split_once("//")?;
     let address = rest.split(['/', '?']).next()?;
-    // It becomes a part of a URL, to which the login goes.
+    // The address becomes a part of a URL, to which the login goes.
     zk::check_host_port(address).ok()?;
     Some(address.to_owned())
 }

@@ -165,7 +165,7 @@ fn read(
         is_followed,
     };
     let outcome = events::read_all(BufReader::with_capacity(BUFFER, heard), |item| {
-        // Nothing comes after the message that the stream is lost.
+        // No event follows the message that the stream is lost.
         let followed = is_followed.lock();
         if *followed {
             status.count_event();
@@ -216,7 +216,7 @@ mod tests {
         let (mut master, stream) = UnixStream::pair().unwrap();
         let status = Arc::new(Status::default());
         let (table, messages) = mpsc::sync_channel(1);
-        // Nothing was ever heard.
+        // No master was ever heard.
         status.change(|shown| shown.replaced_by = Some("10.0.0.2:5050".to_owned()));
         let reason = follow(Box::new(stream), &status, &table);
         assert_eq!(reason, "it is silent, and 10.0.0.2:5050 leads");

@@ -51,7 +51,7 @@ impl Table {
         writer: Option<Writer>,
         status: Arc<Status>,
     ) -> Table {
-        // Those of the snapshot, until others are found.
+        // Addresses of the snapshot, until others are found.
         let (leader, masters) = publisher.cluster().masters();
         let masters = masters.to_vec();
         Table {
@@ -100,7 +100,7 @@ impl Table {
             Message::End => {}
             Message::Find(wanted, reply) => {
                 let found = self.publisher.cluster().search(&wanted);
-                // Who asked may have given up.
+                // The caller may have given up.
                 let _ = reply.try_send(found);
             }
             Message::Item(item) => {
